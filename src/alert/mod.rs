@@ -1,0 +1,189 @@
+//! From findings to notifications: exceptions, groups with a life, routing and redaction.
+//!
+//! Findings come from [`crate::detect`]; [`Alert`] is what leaves the process, as `lanner/alert/v1`.
+//! Notifications go to the outbox ([`crate::store`]) and from there to [`crate::deliver`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The `schema` of every alert.
+pub const SCHEMA: &str = "lanner/alert/v1";
+
+/// How grave an alert is; ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl Severity {
+    pub const ALL: [Severity; 5] = [
+        Severity::Info,
+        Severity::Low,
+        Severity::Medium,
+        Severity::High,
+        Severity::Critical,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Severity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Severity::ALL
+            .into_iter()
+            .find(|severity| severity.as_str() == text)
+            .ok_or_else(|| {
+                format!("`{text}` is no severity; one of info, low, medium, high, critical")
+            })
+    }
+}
+
+/// What a detector looks for, and so who wants to hear of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// What an attacker does: notified.
+    Threat,
+    /// A change that matters for security whoever makes it: notified where grave, else listed.
+    Change,
+    /// What hardening asks for and is not so: only with the profile `all`.
+    Hygiene,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Threat => "threat",
+            Kind::Change => "change",
+            Kind::Hygiene => "hygiene",
+        }
+    }
+}
+
+/// The rule that raised an alert, exactly: id, revision and the hash of its text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetectorRef {
+    pub id: String,
+    pub revision: u32,
+    /// SHA-256 of the detector's file as loaded, in hexadecimal.
+    pub hash: String,
+    pub title: String,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Open,
+    /// Quiet for the detector's `quiet_for`.
+    Closed,
+}
+
+/// Who did it: the authenticated user is responsible, the impersonated one is who they acted as.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Actor {
+    pub user: String,
+    pub groups: Vec<String>,
+    pub impersonated: Option<String>,
+    /// `namespace/name`, where the authenticated user is a service account.
+    pub service_account: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceIp {
+    pub address: Option<String>,
+    pub network: Option<String>,
+    pub class: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ObjectId {
+    pub group: String,
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+}
+
+/// One record that an alert rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub audit_id: String,
+    pub stage: String,
+    pub time: Option<Timestamp>,
+    /// Hub and partition, or the file.
+    pub source: String,
+    /// Sequence number or byte offset, and the record's index or offset within: `1234#5`.
+    pub position: String,
+    /// Verb, URI, code and what else explains it, on one line; bounded and redacted.
+    pub excerpt: String,
+    /// A Log Analytics query that finds the record when the hub no longer holds it.
+    pub kql: String,
+}
+
+/// An alert as it leaves the process. Strings from the log are redacted and bounded, not escaped:
+/// each medium escapes for itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Stable: fingerprint and the request that opened the alert.
+    pub id: String,
+    /// Stable: detector and group key.
+    pub fingerprint: String,
+    /// `id` and a sequence number, fixed when written to the outbox; the idempotency key.
+    pub notification_id: String,
+    pub detector: DetectorRef,
+    pub severity: Severity,
+    pub status: Status,
+    /// One sentence: who did what to what.
+    pub summary: String,
+    /// Why this is an alert: the rule in words, or what a baseline expected and on what evidence.
+    pub reason: String,
+    /// ARM id in lower case; empty where the records named no cluster.
+    pub cluster: String,
+    pub cluster_name: String,
+    /// Event time of the first and last finding.
+    pub first_seen: Option<Timestamp>,
+    pub last_seen: Option<Timestamp>,
+    /// Wall time at which the daemon decided; in replay, the event time.
+    pub detected_at: Option<Timestamp>,
+    /// Findings so far.
+    pub count: u64,
+    pub actor: Actor,
+    pub source_ip: SourceIp,
+    pub user_agent: String,
+    pub object: ObjectId,
+    /// ATT&CK technique ids.
+    pub attack: Vec<String>,
+    /// Section of the hardening guide.
+    pub guide: String,
+    pub triage: String,
+    pub remedy: String,
+    pub references: Vec<String>,
+    pub evidence: Vec<Evidence>,
+}

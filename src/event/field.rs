@@ -1,0 +1,144 @@
+//! Fields: the named values of an event that detectors, exceptions and templates may read.
+//!
+//! The table is the whole vocabulary; `lanner detectors fields` prints it. In CEL and in templates
+//! a dotted name is a member (`object.ns`). Values come from [`crate::event::View::field`] and may
+//! hold anything an attacker wrote.
+
+use std::borrow::Cow;
+
+/// A field's value; a list is kept as one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FieldValue<'a> {
+    Str(Cow<'a, str>),
+    Int(i64),
+    List(Vec<Cow<'a, str>>),
+}
+
+impl FieldValue<'_> {
+    /// As one string; lists are joined with `, `.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            FieldValue::Str(text) => Cow::Borrowed(text),
+            FieldValue::Int(number) => Cow::Owned(number.to_string()),
+            FieldValue::List(items) => Cow::Owned(items.join(", ")),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            FieldValue::Str(text) => text.is_empty(),
+            FieldValue::Int(_) => false,
+            FieldValue::List(items) => items.is_empty(),
+        }
+    }
+
+    pub fn into_owned(self) -> FieldValue<'static> {
+        match self {
+            FieldValue::Str(text) => FieldValue::Str(Cow::Owned(text.into_owned())),
+            FieldValue::Int(number) => FieldValue::Int(number),
+            FieldValue::List(items) => FieldValue::List(
+                items
+                    .into_iter()
+                    .map(|item| Cow::Owned(item.into_owned()))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for FieldValue<'a> {
+    fn from(text: &'a str) -> Self {
+        FieldValue::Str(Cow::Borrowed(text))
+    }
+}
+
+/// The type of a field's value, for checking conditions when they are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldType {
+    Str,
+    Int,
+    List,
+}
+
+#[derive(Debug)]
+pub struct FieldInfo {
+    pub field: Field,
+    pub name: &'static str,
+    pub kind: FieldType,
+    pub doc: &'static str,
+}
+
+macro_rules! fields {
+    ($( $variant:ident = $name:literal $kind:ident, $doc:literal; )*) => {
+        /// A named value.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Field { $( $variant, )* }
+
+        /// Every field, in the order of [`Field`].
+        pub const FIELDS: &[FieldInfo] = &[
+            $( FieldInfo { field: Field::$variant, name: $name, kind: FieldType::$kind, doc: $doc }, )*
+        ];
+    };
+}
+
+fields! {
+    Cluster = "cluster" Str, "ARM id of the cluster, in lower case";
+    ClusterName = "cluster_name" Str, "the cluster's configured name, else the last segment of its ARM id";
+    Category = "category" Str, "diagnostic category of the record";
+    Verb = "verb" Str, "Kubernetes verb, as in the audit event";
+    Stage = "stage" Str, "stage of the request at which the event was written";
+    AuditId = "audit_id" Str, "the request's audit ID; the client may have chosen it";
+    RequestUri = "request_uri" Str, "the request's URI as sent";
+    UserAgent = "user_agent" Str, "the client's user agent; it says what it likes";
+    UserAgentFamily = "user_agent.family" Str, "first product of the user agent without its version, in lower case";
+    ActorUser = "actor.user" Str, "name of the authenticated user";
+    ActorGroups = "actor.groups" List, "groups of the authenticated user";
+    ActorEffective = "actor.effective" Str, "the impersonated user where there is one, else the authenticated";
+    ActorImpersonated = "actor.impersonated" Str, "name of the impersonated user";
+    ActorServiceAccount = "actor.service_account" Str, "namespace/name where the authenticated user is a service account";
+    ActorCredential = "actor.credential" Str, "id of the credential (user.extra credential-id), else the user's name";
+    SourceIpAddress = "source_ip.address" Str, "the client: right-most address that is no trusted hop";
+    SourceIpNetwork = "source_ip.network" Str, "the client's network: /24 of IPv4, /48 of IPv6";
+    SourceIpClass = "source_ip.class" Str, "loopback, link_local, private, shared, public, or unknown";
+    ObjectGroup = "object.group" Str, "API group; empty for core";
+    ObjectResource = "object.resource" Str, "resource, in the plural";
+    ObjectSubresource = "object.subresource" Str, "subresource, if any";
+    ObjectNs = "object.ns" Str, "namespace of the object";
+    ObjectName = "object.name" Str, "name of the object; of a generateName create, from the response";
+    ResponseCode = "response.code" Int, "HTTP code of the answer; 0 where none is known";
+    ResponseReason = "response.reason" Str, "reason in the answer's status";
+    ResponseMessage = "response.message" Str, "message in the answer's status";
+    ExecCommand = "exec.command" Str, "decoded command of an exec, or of a run through the kubelet";
+    ExecContainer = "exec.container" Str, "container named by an exec, attach or port-forward";
+}
+
+impl Field {
+    pub fn info(self) -> &'static FieldInfo {
+        &FIELDS[self as usize]
+    }
+
+    pub fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    pub fn parse(name: &str) -> Option<Field> {
+        FIELDS
+            .iter()
+            .find(|info| info.name == name)
+            .map(|info| info.field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_index_the_table() {
+        for (i, info) in FIELDS.iter().enumerate() {
+            assert_eq!(info.field as usize, i);
+            assert_eq!(Field::parse(info.name), Some(info.field));
+        }
+    }
+}

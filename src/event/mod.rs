@@ -1,0 +1,28 @@
+//! What a record says: the borrowed [`AuditEvent`], and what is computed of it.
+//!
+//! Events come from [`crate::decode`] and are looked at through a [`View`], which computes
+//! [`fact`]s (named truths with three values) and [`field`]s (named values) lazily, once an event.
+//! Detectors ([`crate::detect`]) know events by facts and fields only.
+
+pub mod actor;
+pub mod audit;
+pub mod exec;
+pub mod fact;
+pub mod field;
+pub mod json;
+pub mod network;
+pub mod pod;
+pub mod rbac;
+pub mod site;
+pub mod source_ip;
+pub mod target;
+pub mod view;
+
+pub use audit::{
+    AuditEvent, Body, Category, Level, ObjectRef, Origin, ResponseStatus, Stage, User,
+};
+pub use fact::{Fact, FactSet, Truth};
+pub use field::{Field, FieldValue};
+pub use json::Json;
+pub use site::{Lists, Site, Sites};
+pub use view::View;

@@ -1,0 +1,134 @@
+//! What the site says about itself: lists of networks, users, namespaces and registries, and what
+//! is known of each cluster.
+//!
+//! Comes from `[lists]` and `[cluster.NAME]` of the configuration; facts compare events with it.
+//! The defaults, each with its reason, are in `config/default.toml`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// A list of networks in CIDR notation; a bare address is a network of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // An IPv4 client may be written as an IPv4-mapped IPv6 address.
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<IpNet> for Networks {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
+        Networks(networks.into_iter().collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for Networks {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts
+            .iter()
+            .map(|text| {
+                text.parse::<IpNet>()
+                    .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                    .map_err(|_| {
+                        serde::de::Error::custom(format!(
+                            "`{text}` is no network; write one as 203.0.113.0/24 or 2001:db8::/32"
+                        ))
+                    })
+            })
+            .collect()
+    }
+}
+
+/// A list of globs (`*`, `?`, `[a-z]`, `{a,b}`); an entry without them is a whole name.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    patterns: Vec<String>,
+    set: GlobSet,
+}
+
+impl Names {
+    pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Names, globset::Error> {
+        let mut builder = GlobSetBuilder::new();
+        for pattern in patterns {
+            builder.add(Glob::new(pattern.as_ref())?);
+        }
+        Ok(Names {
+            patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
+            set: builder.build()?,
+        })
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.set.is_match(name)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+}
+
+impl PartialEq for Names {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let patterns = Vec::<String>::deserialize(deserializer)?;
+        Names::new(&patterns).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The site's lists. Every key has its default in `config/default.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Lists {
+    /// Networks that clients of the API server come from; empty means "not configured".
+    pub trusted_networks: Networks,
+    /// Proxies in front of the API server, skipped when the client's address is looked for.
+    pub trusted_hops: Networks,
+    /// Addresses of nodes and pods, and of the cluster's own egress.
+    pub node_networks: Networks,
+    /// Namespaces in which nobody but the platform works.
+    pub protected_namespaces: Names,
+}
+
+/// One cluster as configured.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Site {
+    /// Configured name; empty where the cluster is not configured.
+    pub name: String,
+    pub environment: String,
+    /// The cluster's API server has no public address.
+    pub private_api: bool,
+    pub lists: Arc<Lists>,
+}
+
+/// All clusters; those not configured share one [`Site`].
+#[derive(Debug, Clone, Default)]
+pub struct Sites {
+    pub default: Arc<Site>,
+    /// By ARM id in lower case.
+    pub by_cluster: BTreeMap<String, Arc<Site>>,
+}
+
+impl Sites {
+    /// `cluster` is an ARM id in lower case.
+    pub fn of(&self, cluster: &str) -> &Arc<Site> {
+        self.by_cluster.get(cluster).unwrap_or(&self.default)
+    }
+}
