@@ -1,1 +1,6 @@
-//! TODO
+//! The configuration: one TOML file over `config/default.toml`, checked before anything starts.
+//!
+//! Each component owns the struct of its section; this module composes them, reads files and
+//! environment, and reports errors with file, line, column, key and nearest valid name.
+
+pub mod secret;
