@@ -111,6 +111,24 @@ fields! {
     ResponseMessage = "response.message" Str, "message in the answer's status";
     ExecCommand = "exec.command" Str, "decoded command of an exec, or of a run through the kubelet";
     ExecContainer = "exec.container" Str, "container named by an exec, attach or port-forward";
+    PodImages = "pod.images" List, "images of the pod or pod template, as written";
+    PodRepositories = "pod.repositories" List, "repositories of these images, with registry and without tag or digest";
+    PodRegistries = "pod.registries" List, "registries of these images";
+    PodHostPaths = "pod.host_paths" List, "paths of the node that the pod mounts, normalised";
+    PodCapabilities = "pod.capabilities" List, "capabilities that containers add";
+    PodServiceAccount = "pod.service_account" Str, "service account that the pod runs as";
+    PodNode = "pod.node" Str, "node that the pod names or is bound to";
+    PodFindings = "pod.findings" List, "what of the pod's settings weakens its isolation, in words";
+    PodCommands = "pod.commands" List, "commands and arguments of the containers, a string each, redacted";
+    WorkloadReplicas = "workload.replicas" Int, "replicas that the request asks for; -1 where it says nothing";
+    ServiceType = "service.type" Str, "type of the service";
+    ServicePorts = "service.ports" List, "ports of the service";
+    IngressHosts = "ingress.hosts" List, "hosts of the ingress";
+    CsrSubject = "csr.subject" Str, "subject of the certificate asked for";
+    CsrSigner = "csr.signer" Str, "signer of the certificate asked for";
+    WebhookTargets = "webhook.targets" List, "services and URLs that the webhooks call";
+    TokenLifetime = "token.lifetime" Int, "seconds that the token asked for lives; 0 where the record does not say";
+    ObjectLabels = "object.labels" List, "labels that the request sets or removes, as key=value";
 }
 
 impl Field {

@@ -5,18 +5,26 @@
 //! Detectors ([`crate::detect`]) know events by facts and fields only.
 
 pub mod actor;
+pub mod admission;
 pub mod audit;
+pub mod csr;
 pub mod exec;
 pub mod fact;
 pub mod field;
+pub mod image;
 pub mod json;
+pub mod namespace;
 pub mod network;
+pub mod object;
 pub mod pod;
 pub mod rbac;
+pub mod secret;
+pub mod service;
 pub mod site;
 pub mod source_ip;
 pub mod target;
 pub mod view;
+pub mod workload;
 
 pub use audit::{
     AuditEvent, Body, Category, Level, ObjectRef, Origin, ResponseStatus, Stage, User,

@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for Names {
 }
 
 /// The site's lists. Every key has its default in `config/default.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Lists {
     /// Networks that clients of the API server come from; empty means "not configured".
@@ -105,7 +105,195 @@ pub struct Lists {
     pub node_networks: Networks,
     /// Namespaces in which nobody but the platform works.
     pub protected_namespaces: Names,
+
+    /// Registries that images may come from, as `host` or `host/path`, lower case.
+    pub allowed_registries: Names,
+    /// Namespaces that may be created; empty means "not configured".
+    pub allowed_namespaces: Names,
+    /// People who may use the cluster; empty means "not configured".
+    pub allowed_users: Names,
+    /// Names that nodes of the cluster have.
+    pub node_names: Names,
+    /// Paths of the node that no ordinary workload mounts; a folder stands for all in it.
+    pub sensitive_host_paths: Names,
+    /// Linux capabilities that lead out of a container or into its neighbours' traffic.
+    pub dangerous_capabilities: Names,
+    /// Applications that are often exposed by mistake, matched against names and labels.
+    pub sensitive_apps: Names,
+    /// Workloads and namespaces of admission policy engines.
+    pub policy_engines: Names,
+    /// Workloads and namespaces of monitoring and security agents.
+    pub monitoring_agents: Names,
+    /// Repositories of debugging and bare operating system images, without registry.
+    pub debug_images: Names,
 }
+
+impl Default for Lists {
+    fn default() -> Lists {
+        Lists {
+            trusted_networks: Networks::default(),
+            trusted_hops: Networks::default(),
+            node_networks: Networks::default(),
+            protected_namespaces: Names::default(),
+
+            allowed_registries: shipped(ALLOWED_REGISTRIES),
+            allowed_namespaces: Names::default(),
+            allowed_users: Names::default(),
+            node_names: shipped(NODE_NAMES),
+            sensitive_host_paths: shipped(SENSITIVE_HOST_PATHS),
+            dangerous_capabilities: shipped(DANGEROUS_CAPABILITIES),
+            sensitive_apps: shipped(SENSITIVE_APPS),
+            policy_engines: shipped(POLICY_ENGINES),
+            monitoring_agents: shipped(MONITORING_AGENTS),
+            debug_images: shipped(DEBUG_IMAGES),
+        }
+    }
+}
+
+fn shipped(patterns: &[&str]) -> Names {
+    Names::new(patterns).expect("the shipped patterns are globs, as a test checks")
+}
+
+/// Microsoft's registry, from which AKS takes its own images, Kubernetes' own, and every Azure
+/// Container Registry: a site that owns one should name that one instead.
+pub const ALLOWED_REGISTRIES: &[&str] = &["mcr.microsoft.com", "registry.k8s.io", "*.azurecr.io"];
+
+/// Node pools of scale sets, of single machines, and of node auto-provisioning.
+pub const NODE_NAMES: &[&str] = &["aks-*", "aks[a-z0-9]*", "akswin*"];
+
+/// What holds credentials, the runtime or the kubelet, or lets code run on the node.
+pub const SENSITIVE_HOST_PATHS: &[&str] = &[
+    "/",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib/modules",
+    "/opt/cni",
+    "/proc",
+    "/root",
+    "/run/containerd",
+    "/run/docker.sock",
+    "/run/dockershim.sock",
+    "/sys",
+    "/usr",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+    "/var/lib/kubelet",
+    "/var/lib/waagent",
+    "/var/log",
+    "/var/run",
+];
+
+/// Each is a known way to the node, or to other pods' traffic.
+pub const DANGEROUS_CAPABILITIES: &[&str] = &[
+    "ALL",
+    "AUDIT_CONTROL",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "DAC_READ_SEARCH",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "NET_ADMIN",
+    "PERFMON",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_MODULE",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_TIME",
+];
+
+/// Data stores and consoles that are met without a password on the internet.
+pub const SENSITIVE_APPS: &[&str] = &[
+    "airflow*",
+    "argo*",
+    "consul*",
+    "elasticsearch*",
+    "etcd*",
+    "grafana*",
+    "jenkins*",
+    "jupyter*",
+    "kafka*",
+    "kibana*",
+    "kubecost*",
+    "kubeflow*",
+    "*-dashboard",
+    "memcached*",
+    "minio*",
+    "mlflow*",
+    "mongo*",
+    "mssql*",
+    "mysql*",
+    "mariadb*",
+    "neo4j*",
+    "opensearch*",
+    "pgadmin*",
+    "phpmyadmin*",
+    "portainer*",
+    "postgres*",
+    "prometheus*",
+    "rabbitmq*",
+    "rancher*",
+    "redis*",
+    "vault*",
+    "weave-scope*",
+    "zookeeper*",
+];
+
+/// Gatekeeper (which Azure Policy runs on), Kyverno and their like.
+pub const POLICY_ENGINES: &[&str] = &[
+    "azure-policy*",
+    "gatekeeper*",
+    "kyverno*",
+    "kubewarden*",
+    "opa",
+    "ratify*",
+];
+
+/// Container insights, Defender, Falco and their like.
+pub const MONITORING_AGENTS: &[&str] = &[
+    "ama-logs*",
+    "ama-metrics*",
+    "azure-defender*",
+    "datadog*",
+    "falco*",
+    "fluent-bit*",
+    "fluentd*",
+    "kubearmor*",
+    "microsoft-defender*",
+    "neuvector*",
+    "omsagent*",
+    "retina*",
+    "sysdig*",
+    "tetragon*",
+    "twistlock*",
+    "wazuh*",
+];
+
+/// Matched against the repository's last segments, so `nicolaka/netshoot` also stands for copies
+/// of it.
+pub const DEBUG_IMAGES: &[&str] = &[
+    "alpine",
+    "amazonlinux",
+    "busybox",
+    "busyboxplus",
+    "centos",
+    "curl",
+    "curlimages/*",
+    "dnsutils",
+    "debian",
+    "fedora",
+    "jnettool",
+    "kali*",
+    "netshoot",
+    "network-multitool",
+    "tcpdump",
+    "toolbox",
+    "ubuntu",
+];
 
 /// One cluster as configured.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -12,6 +12,7 @@ use super::field::{Field, FieldValue};
 use super::json::Json;
 use super::site::Site;
 use super::{Fact, actor, exec, source_ip, target};
+use super::{admission, csr, image, namespace, network, object, pod, secret, service, workload};
 
 /// What can be said of the object that a request is about.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +77,17 @@ impl<'e> View<'e> {
         let mut facts = FactSet::default();
         match group {
             Group::Request => target::request_facts(self, &mut facts),
+
+            Group::Object => object::object_facts(self, &mut facts),
+            Group::PodSecurity => pod::pod_facts(self, &mut facts),
+            Group::Image => image::image_facts(self, &mut facts),
+            Group::Workload => workload::workload_facts(self, &mut facts),
+            Group::Service => service::service_facts(self, &mut facts),
+            Group::NetworkPolicy => network::network_policy_facts(self, &mut facts),
+            Group::Admission => admission::admission_facts(self, &mut facts),
+            Group::Namespace => namespace::namespace_facts(self, &mut facts),
+            Group::Csr => csr::csr_facts(self, &mut facts),
+            Group::Secret => secret::secret_facts(self, &mut facts),
         }
         // Groups may ask for one another's facts meanwhile, so theirs are read again here.
         let mut all = self.facts.get();
