@@ -73,7 +73,6 @@ facts! {
 
     // Objects: what is stored, whether it can be judged at all.
     Object {
-        BodyUnreadable = "body.unreadable", "the request wrote an object, and neither its body nor the answer's can be read: too big, cut off or removed by the API server";
         ObjectOwned = "object.owned", "the object names a controller as its owner (metadata.ownerReferences)";
         ObjectSystemWorkload = "object.system_workload", "written in a protected namespace by the platform itself, or by one of its controllers";
         ObjectMisplaced = "object.misplaced", "a pod in a namespace of the system that neither the platform nor its controllers put there; in kube-public and kube-node-lease, any pod";
@@ -138,10 +137,8 @@ facts! {
         ServiceLoadBalancerStatus = "service.load_balancer_status", "the request writes the addresses in the service's status";
         ServiceSshPort = "service.ssh_port", "the service exposes or targets port 22";
         ServiceSensitiveApp = "service.sensitive_app", "name, labels or selector of the service are of an application of the list sensitive-apps";
-        ServiceDashboard = "service.dashboard", "name, labels or selector of the service are the Kubernetes Dashboard's";
         IngressNoTls = "ingress.no_tls", "the ingress has no TLS section, or an empty one";
         IngressHttpApplicationRouting = "ingress.http_application_routing", "the ingress is of the class addon-http-application-routing";
-        IngressDashboard = "ingress.dashboard", "the ingress leads to the Kubernetes Dashboard";
         IngressSensitiveApp = "ingress.sensitive_app", "the ingress leads to an application of the list sensitive-apps";
     }
     NetworkPolicy {
@@ -149,7 +146,6 @@ facts! {
         NetworkPolicyOpensMetadata = "network_policy.opens_metadata", "an egress rule's block holds 169.254.169.254 and does not except it, or a rule names no destination";
         NetworkPolicyOpensSsh = "network_policy.opens_ssh", "a rule of the policy names port 22";
         NetworkPolicyGuardsMetadata = "network_policy.guards_metadata", "the policy keeps pods from the metadata endpoint, by its name or by an exception for 169.254.169.254";
-        NetworkPolicyGuardsDashboard = "network_policy.guards_dashboard", "the policy shields the Kubernetes Dashboard, by its name or its pod selector";
     }
     Admission {
         WebhookIgnoresFailure = "webhook.ignores_failure", "a webhook lets requests pass when it fails (failurePolicy Ignore)";
@@ -181,7 +177,7 @@ facts! {
         CsrApproved = "csr.approved", "the request approves a certificate";
     }
     Secret {
-        SecretsOfManyNamespaces = "secrets.many_namespaces", "the list or watch spans all namespaces and names no single object";
+        SecretsBroad = "secrets.broad", "a list or watch of secrets of all namespaces or of a protected one, and not of one object by name";
         SecretServiceAccountToken = "secret.service_account_token", "the secret is of type kubernetes.io/service-account-token";
         SecretHelmRelease = "secret.helm_release", "the secret is a release of Helm";
         SecretOwn = "secret.own_namespace", "the actor is a service account and the object lies in its own namespace";
@@ -191,13 +187,11 @@ facts! {
         ConfigMapCoreDns = "configmap.coredns", "the config map configures CoreDNS";
         ConfigMapBookkeeping = "configmap.bookkeeping", "the config map is a controller's own: leader election, root certificate, status";
         ServiceAccountWorkloadIdentity = "service_account.workload_identity", "the service account is bound to an Entra identity (azure.workload.identity)";
-        RequestPublicPath = "request.public_path", "the URL is one that anybody may read: health, version, discovery of OpenID or of the API";
         RequestEmptyReason = "request.empty_reason", "the request was allowed and the authorizer gave no reason";
         ActorUnlisted = "actor.unlisted", "the actor is a person whom the list allowed-users does not name";
         SiteAllowsUsers = "site.allows_users", "the list allowed-users is configured";
         SiteAllowsNamespaces = "site.allows_namespaces", "the list allowed-namespaces is configured";
         SitePrivateApi = "site.private_api", "the cluster is configured as private";
-        SiteAllowsNetworks = "site.allows_networks", "the list trusted-networks is configured";
     }
 }
 
