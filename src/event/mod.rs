@@ -5,7 +5,9 @@
 //! Detectors ([`crate::detect`]) know events by facts and fields only.
 
 pub mod actor;
+pub mod agent;
 pub mod audit;
+pub mod dashboard;
 pub mod exec;
 pub mod fact;
 pub mod field;
@@ -25,4 +27,4 @@ pub use fact::{Fact, FactSet, Truth};
 pub use field::{Field, FieldValue};
 pub use json::Json;
 pub use site::{Lists, Site, Sites};
-pub use view::View;
+pub use view::{Object, View};

@@ -105,6 +105,12 @@ pub struct Lists {
     pub node_networks: Networks,
     /// Namespaces in which nobody but the platform works.
     pub protected_namespaces: Names,
+    /// People who administrate the cluster.
+    pub admin_users: Names,
+    /// Identities that may act as others: access proxies, portals.
+    pub impersonators: Names,
+    /// Identities that deploy for others: GitOps controllers, CI.
+    pub deployers: Names,
 }
 
 /// One cluster as configured.
