@@ -1,1 +1,6 @@
 //! Facts of actor.
+
+use super::FactSet;
+use super::view::View;
+
+pub(super) fn facts(_view: &View<'_>, _facts: &mut FactSet) {}

@@ -32,7 +32,7 @@ macro_rules! facts {
     ($( $group:ident { $( $variant:ident = $name:literal, $doc:literal; )* } )*) => {
         /// A named truth; its index is its bit in a [`FactSet`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[repr(u8)]
+        #[repr(u16)]
         pub enum Fact { $($( $variant, )*)* }
 
         /// Facts that are computed together.
@@ -67,8 +67,125 @@ facts! {
         Unauthorized = "unauthorized", "the answer was 401: no valid credential";
         DecisionForbid = "decision_forbid", "the authorizer said no (annotation authorization.k8s.io/decision is forbid)";
         EscalationDenied = "escalation_denied", "refused because the actor tried to grant or bind rights that it does not hold";
-        DryRun = "dry_run", "a dry run: nothing was stored";
+        DryRun = "dry_run", "a dry run: nothing was stored; a delete whose body was not logged is taken as real";
         Write = "write", "the verb changes something: create, update, patch, delete or deletecollection";
+        Patch = "patch", "the verb is patch";
+        LongRunning = "long_running", "a request that stays open: watch, exec, attach, portforward, any proxy, or a followed log";
+        Unchanged = "unchanged", "an update whose answer has the resourceVersion that was sent: nothing changed";
+        BodyUnreadable = "body_unreadable", "a body was too big to log, was removed by the API server or was cut off";
+    }
+    Actor {
+        ActorPlatform = "actor.platform", "one of Kubernetes' or AKS' own identities, by name, source address and client together; unknown where the record has a platform's name and no address at all";
+        ActorSystem = "actor.system", "a service account, a node or a control-plane component by name, wherever it comes from";
+        ActorHuman = "actor.human", "no anonymous user, service account, node, control-plane component or AKS identity by name";
+        ActorServiceAccount = "actor.service_account", "a service account";
+        ActorKubeSystem = "actor.kube_system", "a service account of kube-system";
+        ActorDefaultServiceAccount = "actor.default_service_account", "the service account `default` of some namespace";
+        ActorNode = "actor.node", "a node (system:node:…)";
+        ActorControlPlane = "actor.control_plane", "a control-plane component by name: system:apiserver, system:kube-…, system:cloud-…";
+        ActorAks = "actor.aks", "an identity of AKS itself by name: aksService, hcpService, nodeclient, …; masterclient is none of them";
+        ActorAnonymous = "actor.anonymous", "no identity: system:anonymous, system:unauthenticated, or none at all";
+        ActorStaticAdmin = "actor.static_admin", "the cluster's local admin account (masterclient), which bypasses Entra and RBAC";
+        ActorSystemMasters = "actor.system_masters", "a member of system:masters, to whom RBAC does not apply";
+        ActorAdminUser = "actor.admin_user", "in the configured list admin-users";
+        ActorDeployer = "actor.deployer", "in the configured list deployers: identities that deploy (GitOps, CI)";
+        ActorEntra = "actor.entra", "an Entra identity: an e-mail-like name or an object id";
+        ActorDashboard = "actor.dashboard", "the service account of a Kubernetes dashboard";
+        ActorImpersonating = "actor.impersonating", "acts as someone else: impersonatedUser is there";
+        ActorImpersonatesPrivileged = "actor.impersonates_privileged", "acts as system:masters, a node, a control-plane component, AKS, a kube-system service account or a privileged group";
+        ActorImpersonationRefused = "actor.impersonation_refused", "tried to act as someone else and was refused";
+        ActorApprovedImpersonator = "actor.approved_impersonator", "in the configured list impersonators, or AKS' own Arc proxy from inside";
+    }
+    SourceIp {
+        SourceIpUnknown = "source_ip.unknown", "the record names no client address";
+        SourceIpLoopback = "source_ip.loopback", "the client is on the API server's own host";
+        SourceIpLinkLocal = "source_ip.link_local", "the client's address is link-local";
+        SourceIpPrivate = "source_ip.private", "the client's address is private (RFC 1918, fc00::/7)";
+        SourceIpShared = "source_ip.shared", "the client's address is in 100.64.0.0/10 (carrier NAT, private-link NAT)";
+        SourceIpPublic = "source_ip.public", "the client's address is none of loopback, link-local, private and shared";
+        SourceIpTrusted = "source_ip.trusted", "in the configured list trusted-networks; unknown where none is configured";
+        SourceIpUntrusted = "source_ip.untrusted", "outside the configured trusted-networks and node-networks, and not loopback; unknown where none is configured";
+        SourceIpNode = "source_ip.node_network", "in the configured list node-networks; false where none is configured";
+        SourceIpForged = "source_ip.forged_chain", "the client sent forwarding headers of its own: addresses stand before the client's";
+    }
+    Target {
+        TargetDashboard = "target.dashboard", "a service or pod of the Kubernetes dashboard, by its name";
+        TargetDashboardOwn = "target.dashboard_own", "what the dashboard needs itself: its key holder, certificates and settings, its metrics scraper, reviews and discovery";
+        TargetProtectedNamespace = "target.protected_namespace", "in a namespace of the configured list protected-namespaces, or in kube-system";
+        TargetKubeSystem = "target.kube_system", "in namespace kube-system";
+        TargetNonresource = "target.nonresource", "a URL that is no resource (/healthz, /metrics, /api, …)";
+        TargetHealth = "target.health", "a health, version or discovery URL that anyone may read";
+        TargetAllNamespaces = "target.all_namespaces", "a namespaced resource across all namespaces";
+        TargetCollection = "target.collection", "a collection, and not one object by name";
+        TargetMetrics = "target.metrics", "a proxied request for metrics, statistics or health, as monitoring sends them";
+        TargetKubeletCommand = "target.kubelet_command", "run, exec, attach, port-forward or the runtime's API of a kubelet, through nodes/proxy";
+    }
+    Dashboard {
+        DashboardExposed = "dashboard.exposed", "the write leaves a dashboard's Service as LoadBalancer or NodePort or with external addresses, or an Ingress or route to it";
+        DashboardInternalOnly = "dashboard.internal_only", "the dashboard's LoadBalancer asks for an internal address";
+        DashboardDeployed = "dashboard.deployed", "the write leaves a workload that runs a dashboard image";
+        DashboardNoLogin = "dashboard.no_login", "the dashboard's login is disabled or weakened by its arguments";
+        DashboardPolicy = "dashboard.policy", "a NetworkPolicy that guards the dashboard, by its selector or its name";
+    }
+    Exec {
+        ExecShell = "exec.shell", "the command is a shell";
+        ExecTty = "exec.tty", "a terminal was asked for";
+        ExecStdin = "exec.stdin", "standard input was asked for";
+        ExecInteractiveShell = "exec.interactive_shell", "a shell with standard input or a terminal: what is typed is not logged";
+        ExecReverseShell = "exec.reverse_shell", "the command opens a shell over the network";
+        ExecDownload = "exec.download", "the command fetches something from the network";
+        ExecMetadataEndpoint = "exec.metadata_endpoint", "the command names the cloud's metadata endpoint in any spelling, or its token path";
+        ExecReadsToken = "exec.reads_token", "the command names a service account's or workload identity's token";
+        ExecReadsCredentials = "exec.reads_credentials", "the command names tokens, keys, kubeconfigs, password files, cloud credentials or the environment's secrets";
+        ExecServicePrincipal = "exec.service_principal", "the command names the node's service principal file (azure.json)";
+        ExecCopiesOut = "exec.copies_out", "tar to standard output, as kubectl cp does to read from a container";
+        ExecCopiesIn = "exec.copies_in", "tar from standard input, as kubectl cp does to write to a container";
+        ExecBreakout = "exec.breakout", "the command reaches for the node: nsenter, chroot into a host mount, mounts of devices, release_agent, runtime sockets, kernel modules";
+        ExecInstallsPackage = "exec.installs_package", "the command runs a package manager";
+        ExecMiner = "exec.miner", "the command names a cryptominer or a mining pool's protocol";
+        ExecEncodedPayload = "exec.encoded_payload", "the command decodes something and runs it";
+        ExecOffensiveTool = "exec.offensive_tool", "the command names a tool of attackers, or kubectl or az inside a container";
+        ExecKubelet = "exec.kubelet", "run or exec at a kubelet through nodes/proxy, past the API server's own exec";
+    }
+    Role {
+        RoleWildcard = "role.wildcard", "a rule has * among its verbs or resources (or */subresource, or * among non-resource URLs)";
+        RoleAllPowerful = "role.all_powerful", "a rule grants every verb on every resource of every group";
+        RoleEscalate = "role.escalate", "a rule grants escalate or bind on roles, or impersonate, also by wildcard verbs on these";
+        RolePodExec = "role.pod_exec", "a rule grants exec, attach or portforward on pods, for which get suffices";
+        RoleNodesProxy = "role.nodes_proxy", "a rule grants nodes/proxy, which is command execution at the kubelet";
+        RoleReadsSecrets = "role.reads_secrets", "a rule grants get, list or watch on secrets";
+        RoleWrites = "role.writes", "a rule grants a writing verb on anything";
+        RoleWritesWorkloads = "role.writes_workloads", "a rule grants creating or changing pods or what makes pods";
+        RoleWritesRbac = "role.writes_rbac", "a rule grants writing roles or bindings";
+        RoleApprovesCsr = "role.approves_csr", "a rule grants approving or signing certificates";
+        RoleIssuesTokens = "role.issues_tokens", "a rule grants creating tokens of service accounts";
+        RoleWritesWebhooks = "role.writes_webhooks", "a rule grants writing admission webhooks or policies";
+        RoleWritesNodes = "role.writes_nodes", "a rule grants writing nodes or their status";
+        RoleAggregated = "role.aggregated", "labels add the ClusterRole to admin, edit or view";
+        RoleDangerous = "role.dangerous", "a rule grants what leads to more rights: see field role.dangerous";
+        RoleSystem = "role.system", "the role or binding is Kubernetes' own by its name (system:…)";
+    }
+    Binding {
+        BindingClusterAdmin = "binding.cluster_admin", "binds cluster-admin or an equivalent";
+        BindingPrivilegedRole = "binding.privileged_role", "binds cluster-admin, admin, edit, or a privileged role of Kubernetes or AKS";
+        BindingPublicRole = "binding.public_role", "binds a role that everyone has: discovery, basic-user, public-info-viewer";
+        BindingClusterWide = "binding.cluster_wide", "is a ClusterRoleBinding";
+        BindingToAnonymous = "binding.to_anonymous", "a subject is system:anonymous or system:unauthenticated";
+        BindingToEveryone = "binding.to_everyone", "a subject is system:authenticated or all service accounts";
+        BindingToServiceAccount = "binding.to_service_account", "a subject is a service account";
+        BindingToDefaultServiceAccount = "binding.to_default_service_account", "a subject is the service account `default` of a namespace, or all of a namespace's";
+        BindingToKubeSystem = "binding.to_kube_system", "a subject is a service account of kube-system";
+        BindingToDashboard = "binding.to_dashboard", "a subject is the service account of a dashboard";
+        BindingToSelf = "binding.to_self", "a subject is the actor itself or, where no body says otherwise, a group of its own";
+    }
+    Agent {
+        AgentKubectl = "agent.kubectl", "the user agent says kubectl";
+        AgentScripted = "agent.scripted", "the user agent is a script's or a bare HTTP client's: curl, wget, Python, Go's default, …";
+        AgentOffensive = "agent.offensive", "the user agent names a tool of attackers: kube-hunter, peirates, kubeletctl, …";
+        AgentGoDefault = "agent.go_default", "the user agent is Go's default, which some controllers use";
+        AgentBrowser = "agent.browser", "the user agent is a browser's";
+        AgentTruncated = "agent.truncated", "the user agent was longer than the API server logs";
+        AgentMissing = "agent.missing", "the request had no user agent";
     }
 
     // Objects: what is stored, whether it can be judged at all.
@@ -214,7 +331,7 @@ impl Fact {
     }
 }
 
-const WORDS: usize = 4;
+const WORDS: usize = 6;
 const _: () = assert!(Fact::COUNT <= WORDS * 64, "widen WORDS");
 
 /// A set of facts.

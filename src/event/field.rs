@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use super::view::View;
+
 /// A field's value; a list is kept as one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FieldValue<'a> {
@@ -111,6 +113,18 @@ fields! {
     ResponseMessage = "response.message" Str, "message in the answer's status";
     ExecCommand = "exec.command" Str, "decoded command of an exec, or of a run through the kubelet";
     ExecContainer = "exec.container" Str, "container named by an exec, attach or port-forward";
+    ExecOrigin = "exec.origin" Str, "how the command came: exec, attach, portforward, or kubelet";
+    ActorKind = "actor.kind" Str, "user, service_account, node, control_plane, aks, static_admin or anonymous";
+    ActorImpersonatedGroups = "actor.impersonated_groups" List, "groups of the impersonated user";
+    SourceIpChain = "source_ip.chain" List, "all addresses of sourceIPs; all but the client's and the hops after it are the client's to choose";
+    RequestPath = "request.path" Str, "the URI's path, decoded";
+    ProxyPath = "proxy.path" Str, "decoded path behind …/proxy: what was asked of the pod, service or kubelet";
+    ObjectRef = "object.ref" Str, "the object for people: namespace/name, name, or the resource where there is no name";
+    ObjectKind = "object.kind" Str, "resource, or resource/subresource";
+    RoleDangerous = "role.dangerous" Str, "the dangerous rights of a role that is written, for people";
+    BindingRole = "binding.role" Str, "role that a binding binds, as Kind/name";
+    BindingSubjects = "binding.subjects" List, "subjects of a binding, as Kind:name; service accounts as ServiceAccount:namespace/name";
+    DecisionReason = "decision.reason" Str, "why the authorizer allowed the request: which binding and role";
     PodImages = "pod.images" List, "images of the pod or pod template, as written";
     PodRepositories = "pod.repositories" List, "repositories of these images, with registry and without tag or digest";
     PodRegistries = "pod.registries" List, "registries of these images";
@@ -145,6 +159,14 @@ impl Field {
             .iter()
             .find(|info| info.name == name)
             .map(|info| info.field)
+    }
+}
+
+/// The value of `field` for the event behind `view`.
+pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
+    match field {
+        Field::Cluster => FieldValue::from(view.origin.cluster.as_ref()),
+        _ => FieldValue::from(""),
     }
 }
 

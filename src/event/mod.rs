@@ -6,8 +6,10 @@
 
 pub mod actor;
 pub mod admission;
+pub mod agent;
 pub mod audit;
 pub mod csr;
+pub mod dashboard;
 pub mod exec;
 pub mod fact;
 pub mod field;
@@ -21,6 +23,7 @@ pub mod rbac;
 pub mod secret;
 pub mod service;
 pub mod site;
+pub mod site_defaults;
 pub mod source_ip;
 pub mod target;
 pub mod view;
@@ -33,4 +36,4 @@ pub use fact::{Fact, FactSet, Truth};
 pub use field::{Field, FieldValue};
 pub use json::Json;
 pub use site::{Lists, Site, Sites};
-pub use view::View;
+pub use view::{Object, View};

@@ -12,6 +12,8 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::site_defaults::*;
+
 /// A list of networks in CIDR notation; a bare address is a network of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
@@ -105,6 +107,12 @@ pub struct Lists {
     pub node_networks: Networks,
     /// Namespaces in which nobody but the platform works.
     pub protected_namespaces: Names,
+    /// People who administrate the cluster.
+    pub admin_users: Names,
+    /// Identities that may act as others: access proxies, portals.
+    pub impersonators: Names,
+    /// Identities that deploy for others: GitOps controllers, CI.
+    pub deployers: Names,
 
     /// Registries that images may come from, as `host` or `host/path`, lower case.
     pub allowed_registries: Names,
@@ -135,6 +143,9 @@ impl Default for Lists {
             trusted_hops: Networks::default(),
             node_networks: Networks::default(),
             protected_namespaces: Names::default(),
+            admin_users: Names::default(),
+            impersonators: Names::default(),
+            deployers: Names::default(),
 
             allowed_registries: shipped(ALLOWED_REGISTRIES),
             allowed_namespaces: Names::default(),
@@ -153,147 +164,6 @@ impl Default for Lists {
 fn shipped(patterns: &[&str]) -> Names {
     Names::new(patterns).expect("the shipped patterns are globs, as a test checks")
 }
-
-/// Microsoft's registry, from which AKS takes its own images, Kubernetes' own, and every Azure
-/// Container Registry: a site that owns one should name that one instead.
-pub const ALLOWED_REGISTRIES: &[&str] = &["mcr.microsoft.com", "registry.k8s.io", "*.azurecr.io"];
-
-/// Node pools of scale sets, of single machines, and of node auto-provisioning.
-pub const NODE_NAMES: &[&str] = &["aks-*", "aks[a-z0-9]*", "akswin*"];
-
-/// What holds credentials, the runtime or the kubelet, or lets code run on the node.
-pub const SENSITIVE_HOST_PATHS: &[&str] = &[
-    "/",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/home",
-    "/lib/modules",
-    "/opt/cni",
-    "/proc",
-    "/root",
-    "/run/containerd",
-    "/run/docker.sock",
-    "/run/dockershim.sock",
-    "/sys",
-    "/usr",
-    "/var/lib/containerd",
-    "/var/lib/docker",
-    "/var/lib/kubelet",
-    "/var/lib/waagent",
-    "/var/log",
-    "/var/run",
-];
-
-/// Each is a known way to the node, or to other pods' traffic.
-pub const DANGEROUS_CAPABILITIES: &[&str] = &[
-    "ALL",
-    "AUDIT_CONTROL",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "DAC_READ_SEARCH",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "NET_ADMIN",
-    "PERFMON",
-    "SYSLOG",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_MODULE",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_TIME",
-];
-
-/// Data stores and consoles that are met without a password on the internet.
-pub const SENSITIVE_APPS: &[&str] = &[
-    "airflow*",
-    "argo*",
-    "consul*",
-    "elasticsearch*",
-    "etcd*",
-    "grafana*",
-    "jenkins*",
-    "jupyter*",
-    "kafka*",
-    "kibana*",
-    "kubecost*",
-    "kubeflow*",
-    "*-dashboard",
-    "memcached*",
-    "minio*",
-    "mlflow*",
-    "mongo*",
-    "mssql*",
-    "mysql*",
-    "mariadb*",
-    "neo4j*",
-    "opensearch*",
-    "pgadmin*",
-    "phpmyadmin*",
-    "portainer*",
-    "postgres*",
-    "prometheus*",
-    "rabbitmq*",
-    "rancher*",
-    "redis*",
-    "vault*",
-    "weave-scope*",
-    "zookeeper*",
-];
-
-/// Gatekeeper (which Azure Policy runs on), Kyverno and their like.
-pub const POLICY_ENGINES: &[&str] = &[
-    "azure-policy*",
-    "gatekeeper*",
-    "kyverno*",
-    "kubewarden*",
-    "opa",
-    "ratify*",
-];
-
-/// Container insights, Defender, Falco and their like.
-pub const MONITORING_AGENTS: &[&str] = &[
-    "ama-logs*",
-    "ama-metrics*",
-    "azure-defender*",
-    "datadog*",
-    "falco*",
-    "fluent-bit*",
-    "fluentd*",
-    "kubearmor*",
-    "microsoft-defender*",
-    "neuvector*",
-    "omsagent*",
-    "retina*",
-    "sysdig*",
-    "tetragon*",
-    "twistlock*",
-    "wazuh*",
-];
-
-/// Matched against the repository's last segments, so `nicolaka/netshoot` also stands for copies
-/// of it.
-pub const DEBUG_IMAGES: &[&str] = &[
-    "alpine",
-    "amazonlinux",
-    "busybox",
-    "busyboxplus",
-    "centos",
-    "curl",
-    "curlimages/*",
-    "dnsutils",
-    "debian",
-    "fedora",
-    "jnettool",
-    "kali*",
-    "netshoot",
-    "network-multitool",
-    "tcpdump",
-    "toolbox",
-    "ubuntu",
-];
 
 /// One cluster as configured.
 #[derive(Debug, Clone, Default, PartialEq)]

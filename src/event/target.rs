@@ -9,3 +9,5 @@ pub(super) fn request_facts(_view: &View<'_>, _facts: &mut FactSet) {}
 pub(super) fn decode_query(_uri: &str) -> Vec<(String, String)> {
     Vec::new()
 }
+
+pub(super) fn facts(_view: &View<'_>, _facts: &mut FactSet) {}

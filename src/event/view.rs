@@ -4,25 +4,46 @@
 //! group of facts is computed by the module it is named after; what several of them share (the
 //! parsed bodies, the decoded query) is kept here.
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 
-use super::audit::{AuditEvent, Body, Level, Origin};
+use super::audit::{AuditEvent, Body, Level, ObjectRef, Origin};
 use super::fact::{Bits, FactSet, GROUPS, Group, Truth};
 use super::field::{Field, FieldValue};
 use super::json::Json;
 use super::site::Site;
-use super::{Fact, actor, exec, source_ip, target};
+use super::{Fact, actor, agent, dashboard, exec, rbac, source_ip, target};
 use super::{admission, csr, image, namespace, network, object, pod, secret, service, workload};
 
-/// What can be said of the object that a request is about.
+/// What can be said of the object that a request writes.
 #[derive(Debug, Clone, Copy)]
 pub enum Object<'v> {
-    /// As stored (from the response), or as asked for where there is no response body.
+    /// As stored (from the response), or as asked for where there is no response body. Of a patch
+    /// without a response that is the delta, which may be an array (JSON Patch).
     Known(&'v Json<'v>),
     /// There was a body that cannot be read, or the level did not log it.
     Unknown,
-    /// The request has no body by its nature (`get`, `list`, `exec`, …).
+    /// The request writes no object by its nature (`get`, `list`, `delete`, exec, …).
     None,
+}
+
+impl Object<'_> {
+    /// The object, where it is known.
+    pub fn known(&self) -> Option<&Json<'_>> {
+        match self {
+            Object::Known(object) => Some(object),
+            Object::Unknown | Object::None => None,
+        }
+    }
+
+    /// `facts` of the object: unknown where the object is, false where there is none.
+    pub fn judge(&self, fact: impl FnOnce(&Json<'_>) -> bool) -> Truth {
+        match self {
+            Object::Known(object) => fact(object).into(),
+            Object::Unknown => Truth::Unknown,
+            Object::None => Truth::False,
+        }
+    }
 }
 
 pub struct View<'e> {
@@ -34,8 +55,11 @@ pub struct View<'e> {
     computed: Cell<u32>,
     request: OnceCell<Option<Json<'e>>>,
     response: OnceCell<Option<Json<'e>>>,
-    pub(super) query: OnceCell<Vec<(String, String)>>,
-    pub(super) client: OnceCell<Option<std::net::IpAddr>>,
+    query: OnceCell<Vec<(String, String)>>,
+    client: OnceCell<Option<std::net::IpAddr>>,
+    exec: OnceCell<exec::Exec>,
+    role: OnceCell<rbac::Rules>,
+    binding: OnceCell<rbac::Binding>,
 }
 
 impl<'e> View<'e> {
@@ -50,12 +74,20 @@ impl<'e> View<'e> {
             response: OnceCell::new(),
             query: OnceCell::new(),
             client: OnceCell::new(),
+            exec: OnceCell::new(),
+            role: OnceCell::new(),
+            binding: OnceCell::new(),
         }
     }
 
     pub fn fact(&self, fact: Fact) -> Truth {
         self.compute(fact.info().group);
         self.facts.get().get(fact)
+    }
+
+    /// Whether the fact is known to be true.
+    pub fn is(&self, fact: Fact) -> bool {
+        self.fact(fact) == Truth::True
     }
 
     /// As [`FactSet::test`], computing the groups that `facts` and `not` need.
@@ -77,6 +109,14 @@ impl<'e> View<'e> {
         let mut facts = FactSet::default();
         match group {
             Group::Request => target::request_facts(self, &mut facts),
+            Group::Actor => actor::facts(self, &mut facts),
+            Group::SourceIp => source_ip::facts(self, &mut facts),
+            Group::Target => target::facts(self, &mut facts),
+            Group::Dashboard => dashboard::facts(self, &mut facts),
+            Group::Exec => exec::facts(self, &mut facts),
+            Group::Role => rbac::role_facts(self, &mut facts),
+            Group::Binding => rbac::binding_facts(self, &mut facts),
+            Group::Agent => agent::facts(self, &mut facts),
 
             Group::Object => object::object_facts(self, &mut facts),
             Group::PodSecurity => pod::pod_facts(self, &mut facts),
@@ -96,14 +136,6 @@ impl<'e> View<'e> {
         self.computed.set(self.computed.get() | bit);
     }
 
-    /// The field's value; an empty string or list where the event has none.
-    pub fn field(&self, field: Field) -> FieldValue<'_> {
-        match field {
-            Field::Cluster => FieldValue::from(self.origin.cluster.as_ref()),
-            _ => FieldValue::from(""),
-        }
-    }
-
     /// `requestObject`, parsed; `None` where it is absent or cannot be read.
     pub fn request_object(&self) -> Option<&Json<'e>> {
         self.request
@@ -118,10 +150,130 @@ impl<'e> View<'e> {
             .as_ref()
     }
 
+    /// The object that a create, update or patch leaves behind or asks for.
+    pub fn object(&self) -> Object<'_> {
+        if !matches!(self.event.verb.as_ref(), "create" | "update" | "patch")
+            || matches!(
+                self.subresource(),
+                "exec" | "attach" | "portforward" | "proxy"
+            )
+        {
+            return Object::None;
+        }
+        if let Some(response) = self.response_object()
+            && response.get("kind").str() != "Status"
+            && !response.is_null()
+        {
+            return Object::Known(response);
+        }
+        // A patch's delta does not tell what the object holds besides it.
+        if let Some(request) = self.request_object()
+            && !request.is_null()
+        {
+            return Object::Known(request);
+        }
+        match (self.event.request_object, self.event.level) {
+            (Body::Absent, Level::Request | Level::RequestResponse) => Object::None,
+            _ => Object::Unknown,
+        }
+    }
+
+    /// Whether a write may change `key`, a top-level key of the object: a patch that names others
+    /// only does not.
+    pub fn touches(&self, key: &str) -> bool {
+        if self.event.verb != "patch" {
+            return true;
+        }
+        match self.request_object() {
+            Some(Json::Array(steps)) => steps.iter().any(|step| {
+                let path = step.get("path").str();
+                path.is_empty()
+                    || path
+                        .strip_prefix('/')
+                        .and_then(|rest| rest.strip_prefix(key))
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }),
+            Some(delta) => delta.entries().iter().any(|(name, _)| {
+                // `$setElementOrder/subjects` and `$retainKeys` stand beside the key they serve.
+                name == key || name.strip_prefix("$patch").is_some()
+            }),
+            None => true,
+        }
+    }
+
+    /// `objectRef`; an empty one for non-resource URLs.
+    pub fn object_ref(&self) -> &ObjectRef<'e> {
+        static NONE: ObjectRef<'static> = ObjectRef {
+            resource: Cow::Borrowed(""),
+            namespace: Cow::Borrowed(""),
+            name: Cow::Borrowed(""),
+            uid: Cow::Borrowed(""),
+            api_group: Cow::Borrowed(""),
+            api_version: Cow::Borrowed(""),
+            resource_version: Cow::Borrowed(""),
+            subresource: Cow::Borrowed(""),
+        };
+        self.event.object_ref.as_ref().unwrap_or(&NONE)
+    }
+
+    pub fn resource(&self) -> &str {
+        &self.object_ref().resource
+    }
+
+    pub fn subresource(&self) -> &str {
+        &self.object_ref().subresource
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.object_ref().namespace
+    }
+
+    /// The object's name; of a `generateName` create, from the response.
+    pub fn name(&self) -> &str {
+        let name = &self.object_ref().name;
+        if name.is_empty() && self.event.verb == "create" {
+            let from_response = self
+                .response_object()
+                .map_or("", |o| o.at(&["metadata", "name"]).str());
+            if !from_response.is_empty() {
+                return from_response;
+            }
+            return self
+                .request_object()
+                .map_or("", |o| o.at(&["metadata", "name"]).str());
+        }
+        name
+    }
+
     /// The request's query, decoded, in the order sent. Names may repeat.
     pub fn query(&self) -> &[(String, String)] {
         self.query
             .get_or_init(|| target::decode_query(&self.event.request_uri))
+    }
+
+    /// The client's address: see [`source_ip::client`].
+    pub fn client(&self) -> Option<std::net::IpAddr> {
+        *self.client.get_or_init(|| source_ip::client(self))
+    }
+
+    /// What an exec, attach, port-forward or kubelet request asks for.
+    pub fn exec(&self) -> &exec::Exec {
+        self.exec.get_or_init(|| exec::Exec::of(self))
+    }
+
+    /// What the rules of a role that is written grant.
+    pub(super) fn rules(&self) -> &rbac::Rules {
+        self.role.get_or_init(|| rbac::Rules::of(self))
+    }
+
+    /// What a binding that is written binds to whom.
+    pub(super) fn binding(&self) -> &rbac::Binding {
+        self.binding.get_or_init(|| rbac::Binding::of(self))
+    }
+
+    /// The field's value; an empty string or list where the event has none.
+    pub fn field(&self, field: Field) -> FieldValue<'_> {
+        super::field::value(self, field)
     }
 }
 
