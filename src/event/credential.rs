@@ -89,7 +89,16 @@ fn is_literal(value: &str) -> bool {
         && !(value.len() < 6 && value.bytes().all(|b| b.is_ascii_digit()))
         && !matches!(
             value.to_ascii_lowercase().as_str(),
-            "true" | "false" | "none" | "null" | "yes" | "disabled" | "enabled" | "redacted" | "xxx" | "changeit"
+            "true"
+                | "false"
+                | "none"
+                | "null"
+                | "yes"
+                | "disabled"
+                | "enabled"
+                | "redacted"
+                | "xxx"
+                | "changeit"
         )
         && !value.starts_with("vault:")
         && !value.starts_with("@Microsoft.KeyVault")
@@ -121,7 +130,10 @@ mod tests {
             ("CONFIG", "Server=db;User=sa;Password=Winter-2024;"),
             ("DATABASE_URL", "postgres://app:s3cr3t@db:5432/app"),
             ("aws_access_key_id", "AKIAABCDEFGHIJKLMNOP"),
-            ("BLOB", "DefaultEndpointsProtocol=https;AccountKey=QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo="),
+            (
+                "BLOB",
+                "DefaultEndpointsProtocol=https;AccountKey=QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo=",
+            ),
         ] {
             assert!(is_credential(name, value), "{name}={value}");
         }
@@ -143,9 +155,16 @@ mod tests {
     fn commands_are_searched_and_redacted() {
         assert!(holds_credential("mysql --password=Winter2024 -h db"));
         assert!(holds_credential("apiVersion: v1\npassword: Winter2024\n"));
-        assert!(!holds_credential("server --token-file=/var/run/token --log=info"));
-        assert!(!holds_credential("server --tls-private-key-file /certs/tls.key"));
+        assert!(!holds_credential(
+            "server --token-file=/var/run/token --log=info"
+        ));
+        assert!(!holds_credential(
+            "server --tls-private-key-file /certs/tls.key"
+        ));
         let shown = redacted("mysql --password=Winter2024 -h db");
-        assert!(!shown.contains("Winter2024") && shown.contains("-h db"), "{shown}");
+        assert!(
+            !shown.contains("Winter2024") && shown.contains("-h db"),
+            "{shown}"
+        );
     }
 }

@@ -60,7 +60,9 @@ impl Image {
             _ => ("docker.io".to_owned(), name.to_owned()),
         };
         let registry = match registry.as_str() {
-            "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => "docker.io".to_owned(),
+            "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => {
+                "docker.io".to_owned()
+            }
             _ => registry,
         };
         let repository = if registry == "docker.io" && !repository.contains('/') {
@@ -68,7 +70,12 @@ impl Image {
         } else {
             repository
         };
-        Image { registry, repository, tag, digest }
+        Image {
+            registry,
+            repository,
+            tag,
+            digest,
+        }
     }
 
     fn name(&self) -> String {
@@ -76,7 +83,11 @@ impl Image {
     }
 
     fn is_mutable(&self) -> bool {
-        !self.digest && self.tag.as_deref().is_none_or(|tag| tag.is_empty() || tag == "latest")
+        !self.digest
+            && self
+                .tag
+                .as_deref()
+                .is_none_or(|tag| tag.is_empty() || tag == "latest")
     }
 }
 
@@ -109,7 +120,10 @@ pub(super) fn image_facts(view: &View<'_>, facts: &mut FactSet) {
             }),
     );
     facts.set(Fact::ImageMutable, images.iter().any(Image::is_mutable));
-    facts.set(Fact::ImageNoDigest, images.iter().any(|image| !image.digest));
+    facts.set(
+        Fact::ImageNoDigest,
+        images.iter().any(|image| !image.digest),
+    );
     facts.set(Fact::ImageMiner, mentions(&pod, &MINER));
     facts.set(Fact::ImageAttackTool, mentions(&pod, &ATTACK_TOOL));
     facts.set(
@@ -169,15 +183,27 @@ mod tests {
 
     #[test]
     fn references_are_taken_apart() {
-        assert_eq!(parts("nginx"), ("docker.io/library/nginx".into(), None, false));
-        assert_eq!(parts("bitnami/redis:7"), ("docker.io/bitnami/redis".into(), Some("7".into()), false));
+        assert_eq!(
+            parts("nginx"),
+            ("docker.io/library/nginx".into(), None, false)
+        );
+        assert_eq!(
+            parts("bitnami/redis:7"),
+            ("docker.io/bitnami/redis".into(), Some("7".into()), false)
+        );
         assert_eq!(parts("host:5000/x"), ("host:5000/x".into(), None, false));
-        assert_eq!(parts("localhost/x:1"), ("localhost/x".into(), Some("1".into()), false));
+        assert_eq!(
+            parts("localhost/x:1"),
+            ("localhost/x".into(), Some("1".into()), false)
+        );
         assert_eq!(
             parts("ACR.azurecr.io/a/b:1@sha256:00"),
             ("acr.azurecr.io/a/b".into(), Some("1".into()), true)
         );
-        assert_eq!(parts("index.docker.io/library/nginx:1").0, "docker.io/library/nginx");
+        assert_eq!(
+            parts("index.docker.io/library/nginx:1").0,
+            "docker.io/library/nginx"
+        );
     }
 
     #[test]

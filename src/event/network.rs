@@ -35,7 +35,11 @@ pub(super) fn network_policy_facts(view: &View<'_>, facts: &mut FactSet) {
     facts.set(Fact::NetworkPolicyAllowAll, allow_all);
     facts.set(
         Fact::NetworkPolicyLoosened,
-        if takes_away(view) { Truth::True } else { allow_all },
+        if takes_away(view) {
+            Truth::True
+        } else {
+            allow_all
+        },
     );
     facts.set(
         Fact::NetworkPolicyOpensMetadata,
@@ -53,7 +57,9 @@ pub(super) fn network_policy_facts(view: &View<'_>, facts: &mut FactSet) {
         let name = view.name().to_ascii_lowercase();
         name.contains("imds")
             || (name.contains("metadata")
-                && ["deny", "block", "no-", "restrict"].iter().any(|word| name.contains(word)))
+                && ["deny", "block", "no-", "restrict"]
+                    .iter()
+                    .any(|word| name.contains(word)))
     };
     facts.set(
         Fact::NetworkPolicyGuardsMetadata,
@@ -77,7 +83,11 @@ fn rules<'j>(policy: &'j Json<'_>, direction: Direction) -> impl Iterator<Item =
     let kinds = policy.at(&["spec", "policyTypes"]);
     // Rules of a type that the policy does not have are not applied.
     let applies = kinds.items().is_empty() || kinds.strings().any(|k| k == kind);
-    let rules: &'j [Json<'j>] = if applies { policy.at(&["spec", key]).items() } else { &[] };
+    let rules: &'j [Json<'j>] = if applies {
+        policy.at(&["spec", key]).items()
+    } else {
+        &[]
+    };
     rules.iter()
 }
 
@@ -137,9 +147,9 @@ fn admits(rule: &Json<'_>, port: i64, name: &str) -> bool {
         matches!(p.get("protocol").str(), "" | "TCP")
             && (first.is_null()
                 || first.str() == name
-                || first
-                    .as_i64()
-                    .is_some_and(|first| first == port || (first..=last.unwrap_or(first)).contains(&port)))
+                || first.as_i64().is_some_and(|first| {
+                    first == port || (first..=last.unwrap_or(first)).contains(&port)
+                }))
     })
 }
 
@@ -164,7 +174,10 @@ fn takes_away(view: &View<'_>) -> bool {
             let spec = delta.get("spec");
             // A server-side apply repeats the types that the policy has.
             delta.get("kind").is_null()
-                && spec.entries().iter().any(|(key, value)| key == "policyTypes" && value.items().len() < 2)
+                && spec
+                    .entries()
+                    .iter()
+                    .any(|(key, value)| key == "policyTypes" && value.items().len() < 2)
         }
     }
 }
@@ -194,8 +207,15 @@ mod tests {
 
     #[test]
     fn the_metadata_endpoint_is_found_in_any_block() {
-        for cidr in ["0.0.0.0/0", "169.254.0.0/16", "169.254.169.254/32", "128.0.0.0/1"] {
-            let text = format!(r#"{{"spec":{{"egress":[{{"to":[{{"ipBlock":{{"cidr":"{cidr}"}}}}]}}]}}}}"#);
+        for cidr in [
+            "0.0.0.0/0",
+            "169.254.0.0/16",
+            "169.254.169.254/32",
+            "128.0.0.0/1",
+        ] {
+            let text = format!(
+                r#"{{"spec":{{"egress":[{{"to":[{{"ipBlock":{{"cidr":"{cidr}"}}}}]}}]}}}}"#
+            );
             assert!(opens_metadata(&text), "{cidr}");
         }
         for text in [

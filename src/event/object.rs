@@ -236,9 +236,7 @@ mod tests {
         .expect("valid JSON");
         let object = spread(patch.items());
         assert!(
-            object
-                .at(&["spec", "containers"])
-                .items()[0]
+            object.at(&["spec", "containers"]).items()[0]
                 .at(&["securityContext", "privileged"])
                 .is_true()
         );
@@ -258,7 +256,15 @@ mod tests {
         ] {
             assert!(imitates_system(name), "{name}");
         }
-        for name in ["web-0", "frontend-7d9f8c-abcde", "etcdctl", "proxy", "metrics-exporter", "kube-state-metrics-0", "redis"] {
+        for name in [
+            "web-0",
+            "frontend-7d9f8c-abcde",
+            "etcdctl",
+            "proxy",
+            "metrics-exporter",
+            "kube-state-metrics-0",
+            "redis",
+        ] {
             assert!(!imitates_system(name), "{name}");
         }
     }

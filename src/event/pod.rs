@@ -104,7 +104,9 @@ impl<'v> Pod<'v> {
         }
         let object = match object::effective(view) {
             Object::Known(object) => object,
-            Object::Unknown if of_pods && matches!(view.subresource(), "" | "ephemeralcontainers") => {
+            Object::Unknown
+                if of_pods && matches!(view.subresource(), "" | "ephemeralcontainers") =>
+            {
                 return Written::Unknown;
             }
             _ => return Written::None,
@@ -153,13 +155,20 @@ impl<'v> Pod<'v> {
     /// The container's setting, else the pod's.
     fn effective<'j>(&'j self, container: &'j Json<'_>, key: &str) -> &'j Json<'j> {
         let own = container.get("securityContext").get(key);
-        if own.is_null() { self.spec.at(&["securityContext", key]) } else { own }
+        if own.is_null() {
+            self.spec.at(&["securityContext", key])
+        } else {
+            own
+        }
     }
 
     fn privileged(&self) -> bool {
         self.any(|c| {
             c.at(&["securityContext", "privileged"]).is_true()
-                || self.effective(c, "windowsOptions").get("hostProcess").is_true()
+                || self
+                    .effective(c, "windowsOptions")
+                    .get("hostProcess")
+                    .is_true()
         })
     }
 
@@ -173,7 +182,10 @@ impl<'v> Pod<'v> {
 
     fn may_run_as_root(&self) -> bool {
         self.lacks(|c| {
-            !self.effective(c, "runAsUser").as_i64().is_some_and(|user| user > 0)
+            !self
+                .effective(c, "runAsUser")
+                .as_i64()
+                .is_some_and(|user| user > 0)
                 && !self.effective(c, "runAsNonRoot").is_true()
         })
     }
@@ -188,12 +200,16 @@ impl<'v> Pod<'v> {
         by_field(self.spec.get("securityContext"))
             || self.any(|c| by_field(c.get("securityContext")))
             || self.metadata.iter().any(|metadata| {
-                metadata.get("annotations").entries().iter().any(|(key, value)| {
-                    (key.starts_with("container.apparmor.security.beta.kubernetes.io/")
-                        || key.starts_with("container.seccomp.security.alpha.kubernetes.io/")
-                        || key == "seccomp.security.alpha.kubernetes.io/pod")
-                        && unconfined(value)
-                })
+                metadata
+                    .get("annotations")
+                    .entries()
+                    .iter()
+                    .any(|(key, value)| {
+                        (key.starts_with("container.apparmor.security.beta.kubernetes.io/")
+                            || key.starts_with("container.seccomp.security.alpha.kubernetes.io/")
+                            || key == "seccomp.security.alpha.kubernetes.io/pod")
+                            && unconfined(value)
+                    })
             })
     }
 
@@ -233,7 +249,11 @@ impl<'v> Pod<'v> {
 
     pub fn service_account(&self) -> &str {
         let name = self.spec.get("serviceAccountName").str();
-        if name.is_empty() { self.spec.get("serviceAccount").str() } else { name }
+        if name.is_empty() {
+            self.spec.get("serviceAccount").str()
+        } else {
+            name
+        }
     }
 
     /// Command and arguments of each container as one line each.
@@ -266,12 +286,17 @@ impl<'v> Pod<'v> {
     fn virtual_node(&self) -> bool {
         let selects = |key: &str, value: &str| key == "type" && value == "virtual-kubelet";
         is_virtual_node(self.spec.get("nodeName").str())
-            || self.spec.get("tolerations").items().iter().any(|toleration| {
-                matches!(
-                    toleration.get("key").str(),
-                    "virtual-kubelet.io/provider" | "azure.com/aci"
-                )
-            })
+            || self
+                .spec
+                .get("tolerations")
+                .items()
+                .iter()
+                .any(|toleration| {
+                    matches!(
+                        toleration.get("key").str(),
+                        "virtual-kubelet.io/provider" | "azure.com/aci"
+                    )
+                })
             || self
                 .spec
                 .get("nodeSelector")
@@ -291,7 +316,9 @@ impl<'v> Pod<'v> {
                 .flat_map(|term| term.get("matchExpressions").items())
                 .any(|e| {
                     e.get("operator").str() == "In"
-                        && e.get("values").strings().any(|value| selects(e.get("key").str(), value))
+                        && e.get("values")
+                            .strings()
+                            .any(|value| selects(e.get("key").str(), value))
                 })
     }
 
@@ -310,13 +337,16 @@ impl<'v> Pod<'v> {
                     .collect::<Vec<_>>()
             })
             .collect();
-        self.labelled("app.kubernetes.io/managed-by", |value| value == "kubectl-debug")
-            || self.any(|c| c.get("image").str().contains("nsenter"))
+        self.labelled("app.kubernetes.io/managed-by", |value| {
+            value == "kubectl-debug"
+        }) || self.any(|c| c.get("image").str().contains("nsenter"))
             || self.commands().iter().any(|line| {
                 words(line).any(|word| word.rsplit('/').next() == Some("nsenter"))
                     || (words(line).any(|word| word.rsplit('/').next() == Some("chroot"))
-                        && (words(line).any(|word| host_mounts.contains(&word.trim_end_matches('/')))
-                            || words(line).any(|word| matches!(word, "/host" | "/hostfs" | "/rootfs"))))
+                        && (words(line)
+                            .any(|word| host_mounts.contains(&word.trim_end_matches('/')))
+                            || words(line)
+                                .any(|word| matches!(word, "/host" | "/hostfs" | "/rootfs"))))
             })
     }
 
@@ -339,7 +369,10 @@ impl<'v> Pod<'v> {
         let mut findings: Vec<Cow<'static, str>> = [
             (Fact::PodPrivileged, "privileged container"),
             (Fact::PodHostRoot, "node's root file system mounted"),
-            (Fact::PodContainerSocket, "container runtime's socket mounted"),
+            (
+                Fact::PodContainerSocket,
+                "container runtime's socket mounted",
+            ),
             (Fact::PodAzureCredentials, "azure.json within reach"),
             (Fact::PodHostPid, "hostPID"),
             (Fact::PodHostNetwork, "hostNetwork"),
@@ -360,7 +393,10 @@ impl<'v> Pod<'v> {
         }
         let capabilities = self.capabilities();
         if !capabilities.is_empty() {
-            findings.push(Cow::Owned(format!("capabilities {}", capabilities.join(" "))));
+            findings.push(Cow::Owned(format!(
+                "capabilities {}",
+                capabilities.join(" ")
+            )));
         }
         findings
     }
@@ -373,7 +409,10 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 /// In the kernel's spelling, without `CAP_`.
 fn capability(name: &str) -> String {
     let upper = name.trim().to_ascii_uppercase();
-    upper.strip_prefix("CAP_").map(str::to_owned).unwrap_or(upper)
+    upper
+        .strip_prefix("CAP_")
+        .map(str::to_owned)
+        .unwrap_or(upper)
 }
 
 /// Without doubled slashes, `.`, `..` and a trailing slash; backslashes of Windows as slashes, and
@@ -415,7 +454,10 @@ pub(super) fn is_sensitive(view: &View<'_>, path: &str) -> bool {
     path == "/"
         || std::iter::successors(Some(path), |p| p.rsplit_once('/').map(|(head, _)| head))
             .any(|ancestor| ancestor.len() > 1 && list.contains(ancestor))
-        || list.patterns().iter().any(|entry| entry.len() > 1 && holds(path, entry))
+        || list
+            .patterns()
+            .iter()
+            .any(|entry| entry.len() > 1 && holds(path, entry))
 }
 
 pub(super) fn is_virtual_node(name: &str) -> bool {
@@ -490,8 +532,12 @@ fn judge(pod: &Pod<'_>, view: &View<'_>, facts: &mut FactSet) {
         }),
     );
     facts.set(Fact::PodRunsAsRoot, pod.runs_as_root());
-    facts.set(Fact::PodMayRunAsRoot, pod.runs_as_root() || pod.may_run_as_root());
-    let context = |key: &'static str| move |c: &Json<'_>| c.get("securityContext").get(key).as_bool();
+    facts.set(
+        Fact::PodMayRunAsRoot,
+        pod.runs_as_root() || pod.may_run_as_root(),
+    );
+    let context =
+        |key: &'static str| move |c: &Json<'_>| c.get("securityContext").get(key).as_bool();
     let escalates = context("allowPrivilegeEscalation");
     facts.set(
         Fact::PodMayEscalate,
@@ -504,7 +550,11 @@ fn judge(pod: &Pod<'_>, view: &View<'_>, facts: &mut FactSet) {
     );
     facts.set(
         Fact::PodProcUnmasked,
-        pod.any(|c| c.at(&["securityContext", "procMount"]).str().eq_ignore_ascii_case("unmasked")),
+        pod.any(|c| {
+            c.at(&["securityContext", "procMount"])
+                .str()
+                .eq_ignore_ascii_case("unmasked")
+        }),
     );
     facts.set(Fact::PodUnconfined, pod.unconfined());
     facts.set(
@@ -512,10 +562,16 @@ fn judge(pod: &Pod<'_>, view: &View<'_>, facts: &mut FactSet) {
         spec.at(&["securityContext", "sysctls"])
             .items()
             .iter()
-            .any(|sysctl| !SAFE_SYSCTLS.contains(&sysctl.get("name").str().replace('/', ".").as_str())),
+            .any(|sysctl| {
+                !SAFE_SYSCTLS.contains(&sysctl.get("name").str().replace('/', ".").as_str())
+            }),
     );
-    facts.set(Fact::PodSharedProcesses, spec.get("shareProcessNamespace").is_true());
-    let port = |c: &Json<'_>, test: &dyn Fn(&Json<'_>) -> bool| c.get("ports").items().iter().any(test);
+    facts.set(
+        Fact::PodSharedProcesses,
+        spec.get("shareProcessNamespace").is_true(),
+    );
+    let port =
+        |c: &Json<'_>, test: &dyn Fn(&Json<'_>) -> bool| c.get("ports").items().iter().any(test);
     facts.set(
         Fact::PodHostPort,
         !spec.get("hostNetwork").is_true()
@@ -525,7 +581,8 @@ fn judge(pod: &Pod<'_>, view: &View<'_>, facts: &mut FactSet) {
         Fact::PodSshPort,
         pod.any(|c| {
             port(c, &|p| {
-                p.get("containerPort").as_i64() == Some(22) || p.get("hostPort").as_i64() == Some(22)
+                p.get("containerPort").as_i64() == Some(22)
+                    || p.get("hostPort").as_i64() == Some(22)
             })
         }),
     );
@@ -547,7 +604,10 @@ fn judge(pod: &Pod<'_>, view: &View<'_>, facts: &mut FactSet) {
     );
     facts.set(Fact::PodEnvCredential, pod.env_credential());
     facts.set(Fact::PodVirtualNode, pod.virtual_node());
-    facts.set(Fact::PodMirror, pod.annotated("kubernetes.io/config.mirror", |_| true));
+    facts.set(
+        Fact::PodMirror,
+        pod.annotated("kubernetes.io/config.mirror", |_| true),
+    );
     facts.set(Fact::PodNodeShell, pod.node_shell());
     facts.set(
         Fact::PodEphemeralContainer,
@@ -569,7 +629,9 @@ fn judge(pod: &Pod<'_>, view: &View<'_>, facts: &mut FactSet) {
 }
 
 pub(super) fn host_path_names(view: &View<'_>) -> FieldValue<'static> {
-    list(view, |pod| pod.host_paths().into_iter().map(|(_, path)| path).collect())
+    list(view, |pod| {
+        pod.host_paths().into_iter().map(|(_, path)| path).collect()
+    })
 }
 
 pub(super) fn capability_names(view: &View<'_>) -> FieldValue<'static> {
@@ -579,7 +641,10 @@ pub(super) fn capability_names(view: &View<'_>) -> FieldValue<'static> {
 /// What looks like a credential is left out of what is shown.
 pub(super) fn command_lines(view: &View<'_>) -> FieldValue<'static> {
     list(view, |pod| {
-        pod.commands().iter().map(|line| credential::redacted(line)).collect()
+        pod.commands()
+            .iter()
+            .map(|line| credential::redacted(line))
+            .collect()
     })
 }
 
@@ -602,7 +667,11 @@ pub(super) fn node(view: &View<'_>) -> FieldValue<'static> {
     let object = object::effective(view);
     let node = object.known().map_or("", |object| {
         let target = object.at(&["target", "name"]).str();
-        if target.is_empty() { object.at(&["spec", "nodeName"]).str() } else { target }
+        if target.is_empty() {
+            object.at(&["spec", "nodeName"]).str()
+        } else {
+            target
+        }
     });
     FieldValue::Str(Cow::Owned(node.to_owned()))
 }

@@ -22,7 +22,10 @@ const RESTRICTIONS: &[&str] = &[
 ];
 
 pub(super) fn service_facts(view: &View<'_>, facts: &mut FactSet) {
-    let (services, ingresses) = (view.resource() == "services", view.resource() == "ingresses");
+    let (services, ingresses) = (
+        view.resource() == "services",
+        view.resource() == "ingresses",
+    );
     if !services && !ingresses {
         for fact in Group::Service.mask().iter() {
             facts.set(fact, false);
@@ -31,15 +34,26 @@ pub(super) fn service_facts(view: &View<'_>, facts: &mut FactSet) {
     }
     let object = object::effective(view);
     let mut set = |fact: Fact, applies: bool, judge: &dyn Fn(&Json<'_>) -> bool| {
-        facts.set(fact, if applies { object.judge(judge) } else { Truth::False });
+        facts.set(
+            fact,
+            if applies {
+                object.judge(judge)
+            } else {
+                Truth::False
+            },
+        );
     };
-    set(Fact::ServiceLoadBalancer, services, &|o| kind(o) == "LoadBalancer");
+    set(Fact::ServiceLoadBalancer, services, &|o| {
+        kind(o) == "LoadBalancer"
+    });
     set(Fact::ServicePublic, services, &is_public);
     set(Fact::ServiceNodePort, services, &|o| kind(o) == "NodePort");
     set(Fact::ServiceExternalIps, services, &|o| {
         !o.at(&["spec", "externalIPs"]).items().is_empty()
     });
-    set(Fact::ServiceExternalName, services, &|o| kind(o) == "ExternalName");
+    set(Fact::ServiceExternalName, services, &|o| {
+        kind(o) == "ExternalName"
+    });
     set(Fact::ServiceSshPort, services, &|o| {
         o.at(&["spec", "ports"])
             .items()
@@ -64,7 +78,9 @@ pub(super) fn service_facts(view: &View<'_>, facts: &mut FactSet) {
     set(Fact::IngressHttpApplicationRouting, ingresses, &|o| {
         const CLASS: &str = "addon-http-application-routing";
         o.at(&["spec", "ingressClassName"]).str() == CLASS
-            || o.at(&["metadata", "annotations", "kubernetes.io/ingress.class"]).str() == CLASS
+            || o.at(&["metadata", "annotations", "kubernetes.io/ingress.class"])
+                .str()
+                == CLASS
     });
     set(Fact::IngressSensitiveApp, ingresses, &|o| {
         backends(o).iter().any(|name| names(apps, name))
@@ -77,7 +93,10 @@ pub(super) fn service_facts(view: &View<'_>, facts: &mut FactSet) {
 
 /// Whether a name, or one without the release in front of it, is on the list.
 fn names(list: &Names, name: &str) -> bool {
-    list.contains(name) || name.split_once('-').is_some_and(|(_, rest)| list.contains(rest))
+    list.contains(name)
+        || name
+            .split_once('-')
+            .is_some_and(|(_, rest)| list.contains(rest))
 }
 
 fn kind<'j>(object: &'j Json<'_>) -> &'j str {
@@ -91,9 +110,12 @@ fn is_public(object: &Json<'_>) -> bool {
         && !annotation(INTERNAL).eq_ignore_ascii_case("true")
         && RESTRICTIONS.iter().all(|key| annotation(key).is_empty())
         && (ranges.items().is_empty()
-            || ranges
-                .strings()
-                .any(|range| range.trim().parse::<IpNet>().is_ok_and(|net| net.prefix_len() == 0)))
+            || ranges.strings().any(|range| {
+                range
+                    .trim()
+                    .parse::<IpNet>()
+                    .is_ok_and(|net| net.prefix_len() == 0)
+            }))
 }
 
 fn is_ssh(port: &Json<'_>) -> bool {
@@ -114,7 +136,11 @@ fn backends<'j>(object: &'j Json<'_>) -> Vec<&'j str> {
         .chain(paths)
         .map(|backend| {
             let name = backend.at(&["service", "name"]).str();
-            if name.is_empty() { backend.get("serviceName").str() } else { name }
+            if name.is_empty() {
+                backend.get("serviceName").str()
+            } else {
+                name
+            }
         })
         .filter(|name| !name.is_empty())
         .collect()
@@ -153,7 +179,10 @@ pub(super) fn hosts(view: &View<'_>) -> FieldValue<'static> {
 }
 
 fn strings(view: &View<'_>, items: impl Fn(&Json<'_>) -> Vec<String>) -> FieldValue<'static> {
-    let items = object::effective(view).known().map(items).unwrap_or_default();
+    let items = object::effective(view)
+        .known()
+        .map(items)
+        .unwrap_or_default();
     FieldValue::List(items.into_iter().map(Cow::Owned).collect())
 }
 
@@ -168,8 +197,12 @@ mod tests {
     #[test]
     fn only_an_open_load_balancer_is_public() {
         assert!(public(r#"{"spec":{"type":"LoadBalancer"}}"#));
-        assert!(public(r#"{"spec":{"type":"LoadBalancer","loadBalancerSourceRanges":["0.0.0.0/0"]}}"#));
-        assert!(!public(r#"{"spec":{"type":"LoadBalancer","loadBalancerSourceRanges":["203.0.113.0/24"]}}"#));
+        assert!(public(
+            r#"{"spec":{"type":"LoadBalancer","loadBalancerSourceRanges":["0.0.0.0/0"]}}"#
+        ));
+        assert!(!public(
+            r#"{"spec":{"type":"LoadBalancer","loadBalancerSourceRanges":["203.0.113.0/24"]}}"#
+        ));
         assert!(!public(
             r#"{"metadata":{"annotations":{"service.beta.kubernetes.io/azure-load-balancer-internal":"true"}},"spec":{"type":"LoadBalancer"}}"#
         ));
@@ -181,9 +214,12 @@ mod tests {
 
     #[test]
     fn backends_of_both_api_versions_are_found() {
-        let old = Json::parse(r#"{"spec":{"rules":[{"http":{"paths":[{"backend":{"serviceName":"a"}}]}}]}}"#)
+        let old = Json::parse(
+            r#"{"spec":{"rules":[{"http":{"paths":[{"backend":{"serviceName":"a"}}]}}]}}"#,
+        )
+        .expect("valid JSON");
+        let new = Json::parse(r#"{"spec":{"defaultBackend":{"service":{"name":"b"}}}}"#)
             .expect("valid JSON");
-        let new = Json::parse(r#"{"spec":{"defaultBackend":{"service":{"name":"b"}}}}"#).expect("valid JSON");
         assert_eq!((backends(&old), backends(&new)), (vec!["a"], vec!["b"]));
     }
 }

@@ -22,7 +22,9 @@ pub(super) fn workload_facts(view: &View<'_>, facts: &mut FactSet) {
             request.at(&["spec", "replicas"]).as_i64() == Some(0)
                 || (verb == "patch"
                     && !is_whole(request)
-                    && !request.at(&["spec", "template", "spec", "nodeSelector"]).is_null()),
+                    && !request
+                        .at(&["spec", "template", "spec", "nodeSelector"])
+                        .is_null()),
         ),
         None => Truth::Unknown,
     };
@@ -36,8 +38,14 @@ pub(super) fn workload_facts(view: &View<'_>, facts: &mut FactSet) {
         },
     );
     let lists = &view.site.lists;
-    facts.set(Fact::WorkloadPolicyEngine, belongs(view, &lists.policy_engines));
-    facts.set(Fact::WorkloadMonitoringAgent, belongs(view, &lists.monitoring_agents));
+    facts.set(
+        Fact::WorkloadPolicyEngine,
+        belongs(view, &lists.policy_engines),
+    );
+    facts.set(
+        Fact::WorkloadMonitoringAgent,
+        belongs(view, &lists.monitoring_agents),
+    );
     facts.set(
         Fact::WorkloadHttpApplicationRouting,
         view.name().starts_with("addon-http-application-routing"),
@@ -91,7 +99,8 @@ fn belongs(view: &View<'_>, list: &Names) -> bool {
     list.contains(view.name())
         || (!view.namespace().is_empty() && list.contains(view.namespace()))
         || object::effective(view).known().is_some_and(|object| {
-            object::application_labels(object.at(&["metadata", "labels"])).any(|label| list.contains(label))
+            object::application_labels(object.at(&["metadata", "labels"]))
+                .any(|label| list.contains(label))
         })
 }
 
@@ -179,7 +188,10 @@ mod tests {
     #[test]
     fn quantities_have_suffixes() {
         assert_eq!(quantity(&Json::Str("500m".into())), 0.5);
-        assert_eq!(quantity(&Json::Str("2Gi".into())), 2.0 * 1024.0 * 1024.0 * 1024.0);
+        assert_eq!(
+            quantity(&Json::Str("2Gi".into())),
+            2.0 * 1024.0 * 1024.0 * 1024.0
+        );
         assert_eq!(quantity(&Json::Int(3)), 3.0);
         assert_eq!(quantity(&Json::Str("much".into())), 0.0);
     }
