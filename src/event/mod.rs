@@ -7,6 +7,7 @@
 pub mod actor;
 pub mod agent;
 pub mod audit;
+mod command;
 pub mod dashboard;
 pub mod exec;
 pub mod fact;
