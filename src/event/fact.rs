@@ -238,8 +238,8 @@ facts! {
         ImageDebug = "image.debug", "an image is a debugging or bare operating system image (list debug-images)";
     }
     Workload {
-        WorkloadScaledToZero = "workload.scaled_to_zero", "the request sets replicas to 0, or gives a node selector that keeps every pod away";
-        WorkloadScaledUp = "workload.scaled_up", "the request asks for very many replicas, or for very much CPU, memory or GPU";
+        WorkloadScaledToZero = "workload.scaled_to_zero", "the request sets replicas to 0, or patches a node selector in, which is how a DaemonSet is switched off";
+        WorkloadLarge = "workload.large", "a container asks for a GPU, for 32 cores or more, or for 128 GiB of memory or more";
         WorkloadPolicyEngine = "workload.policy_engine", "the object belongs to an admission policy engine (list policy-engines)";
         WorkloadMonitoringAgent = "workload.monitoring_agent", "the object belongs to a monitoring or security agent (list monitoring-agents)";
         WorkloadHttpApplicationRouting = "workload.http_application_routing", "the object belongs to the HTTP application routing add-on";
@@ -260,6 +260,7 @@ facts! {
     }
     NetworkPolicy {
         NetworkPolicyAllowAll = "network_policy.allow_all", "a rule of the policy lets everything in or out";
+        NetworkPolicyLoosened = "network_policy.loosened", "as network_policy.allow_all, or the patch takes a policy type or an exception away";
         NetworkPolicyOpensMetadata = "network_policy.opens_metadata", "an egress rule's block holds 169.254.169.254 and does not except it, or a rule names no destination";
         NetworkPolicyOpensSsh = "network_policy.opens_ssh", "a rule of the policy names port 22";
         NetworkPolicyGuardsMetadata = "network_policy.guards_metadata", "the policy keeps pods from the metadata endpoint, by its name or by an exception for 169.254.169.254";
@@ -274,7 +275,6 @@ facts! {
         AdmissionPolicyWeakened = "admission.policy_weakened", "an admission policy or its binding is set to audit or warn only, or to ignore its own failure";
         ConstraintWeakened = "constraint.weakened", "a constraint or policy of Gatekeeper or Kyverno is set to dryrun, warn or Audit";
         PodSecurityViolation = "pod_security.violation", "the API server notes that the pod violates the Pod Security level to audit";
-        ControllerFieldsOnly = "controller.fields_only", "the request writes only status, managed or last-seen fields";
     }
     Namespace {
         NamespaceAllowed = "namespace.allowed", "the namespace's name is on the list allowed-namespaces";
@@ -296,6 +296,7 @@ facts! {
     Secret {
         SecretsBroad = "secrets.broad", "a list or watch of secrets of all namespaces or of a protected one, and not of one object by name";
         SecretServiceAccountToken = "secret.service_account_token", "the secret is of type kubernetes.io/service-account-token";
+        SecretMayBeToken = "secret.may_be_token", "the type of the secret that is made was not logged, so that it may be a service account's token";
         SecretHelmRelease = "secret.helm_release", "the secret is a release of Helm";
         SecretOwn = "secret.own_namespace", "the actor is a service account and the object lies in its own namespace";
         TokenLongLived = "token.long_lived", "the token asked for lives longer than a day";

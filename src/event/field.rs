@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
+use super::image::ImagePart;
 use super::view::View;
+use super::{admission, csr, image, pod, secret, service, workload};
 
 /// A field's value; a list is kept as one.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +168,25 @@ impl Field {
 pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
     match field {
         Field::Cluster => FieldValue::from(view.origin.cluster.as_ref()),
+
+        Field::PodImages => image::list(view, ImagePart::Reference),
+        Field::PodRepositories => image::list(view, ImagePart::Repository),
+        Field::PodRegistries => image::list(view, ImagePart::Registry),
+        Field::PodHostPaths => pod::host_path_names(view),
+        Field::PodCapabilities => pod::capability_names(view),
+        Field::PodServiceAccount => pod::service_account(view),
+        Field::PodNode => pod::node(view),
+        Field::PodFindings => pod::findings(view),
+        Field::PodCommands => pod::command_lines(view),
+        Field::WorkloadReplicas => workload::replicas(view),
+        Field::ServiceType => service::service_type(view),
+        Field::ServicePorts => service::ports(view),
+        Field::IngressHosts => service::hosts(view),
+        Field::CsrSubject => csr::subject(view),
+        Field::CsrSigner => csr::signer(view),
+        Field::WebhookTargets => admission::targets(view),
+        Field::TokenLifetime => secret::lifetime(view),
+        Field::ObjectLabels => workload::labels(view),
         _ => FieldValue::from(""),
     }
 }

@@ -80,6 +80,11 @@ impl Names {
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
+
+    /// As configured.
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
 }
 
 impl PartialEq for Names {

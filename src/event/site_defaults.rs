@@ -9,7 +9,6 @@ pub const NODE_NAMES: &[&str] = &["aks-*", "aks[a-z0-9]*", "akswin*"];
 
 /// What holds credentials, the runtime or the kubelet, or lets code run on the node.
 pub const SENSITIVE_HOST_PATHS: &[&str] = &[
-    "/",
     "/boot",
     "/dev",
     "/etc",
@@ -132,7 +131,6 @@ pub const DEBUG_IMAGES: &[&str] = &[
     "dnsutils",
     "debian",
     "fedora",
-    "jnettool",
     "kali*",
     "netshoot",
     "network-multitool",

@@ -55,6 +55,7 @@ pub struct View<'e> {
     computed: Cell<u32>,
     request: OnceCell<Option<Json<'e>>>,
     response: OnceCell<Option<Json<'e>>>,
+    spread: OnceCell<Option<Json<'e>>>,
     query: OnceCell<Vec<(String, String)>>,
     client: OnceCell<Option<std::net::IpAddr>>,
     exec: OnceCell<exec::Exec>,
@@ -72,6 +73,7 @@ impl<'e> View<'e> {
             computed: Cell::new(0),
             request: OnceCell::new(),
             response: OnceCell::new(),
+            spread: OnceCell::new(),
             query: OnceCell::new(),
             client: OnceCell::new(),
             exec: OnceCell::new(),
@@ -243,6 +245,16 @@ impl<'e> View<'e> {
                 .map_or("", |o| o.at(&["metadata", "name"]).str());
         }
         name
+    }
+
+    /// A JSON Patch in `requestObject` as the object it hints at: see [`object::spread`].
+    pub(super) fn spread_patch(&self) -> Option<&Json<'e>> {
+        self.spread
+            .get_or_init(|| match self.request_object() {
+                Some(Json::Array(steps)) => Some(object::spread(steps)),
+                _ => None,
+            })
+            .as_ref()
     }
 
     /// The request's query, decoded, in the order sent. Names may repeat.
