@@ -1,14 +1,26 @@
 //! From a chunk's bytes to records: finds them, routes on category, borrows what it needs.
 //!
 //! Chunks come from [`crate::source`]; each [`Record`] goes to [`crate::detect`] while its bytes are
-//! still borrowed. Nothing is dropped uncounted: what is no audit event says why.
+//! still borrowed. Nothing is dropped uncounted: what is no audit event says why ([`Ignored`]), and
+//! what is damaged says how ([`Damage`]), with what could be salvaged of it.
+//!
+//! A value in a chunk may be a diagnostic record, a `{"records":[…]}` document, a raw audit event,
+//! an `EventList`, an array of those, or a row exported from Log Analytics; [`scan`] tells them
+//! apart by their keys. serde_json parses ([`envelope`], [`audit`]); only what it refuses is walked
+//! over leniently ([`wire`]).
 
 pub mod apiserver;
 pub mod audit;
+mod decoder;
 pub mod envelope;
+mod row;
+pub mod scan;
+pub mod unescape;
+pub mod wire;
+
+pub use decoder::{Decoder, decode};
 
 use crate::event::{AuditEvent, Origin};
-use crate::source::Chunk;
 
 /// Where a record lies: the chunk's position and the record's byte offset in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +34,7 @@ pub struct RecordPosition {
 pub struct Record<'a> {
     pub origin: Origin,
     pub position: RecordPosition,
+    pub form: Form,
     pub payload: Payload<'a>,
     /// Why the record goes to quarantine; its payload is then what could be salvaged.
     pub damage: Option<Damage>,
@@ -29,7 +42,7 @@ pub struct Record<'a> {
     pub raw: &'a [u8],
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Payload<'a> {
     Audit(Box<AuditEvent<'a>>),
     /// One line of the API server's own log.
@@ -38,48 +51,71 @@ pub enum Payload<'a> {
     Nothing(Ignored),
 }
 
-/// Why a record that is whole is not judged; closed, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Ignored {
-    /// Another category (`kube-scheduler`, `guard`, …).
-    Category,
-    /// `{"kind":"Event"}` and nothing else.
-    EmptyEvent,
-    /// klog text in a `kube-audit` record, or text that is no request line.
-    Text,
-    /// JSON that is neither an envelope nor an audit event.
-    Unrelated,
-    /// Damaged, and nothing could be salvaged.
-    Damaged,
+/// A closed set of reasons, each with the name that it has as a metric's label.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $( $(#[$variant_doc:meta])* $variant:ident = $label:literal, )* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $( $(#[$variant_doc])* $variant, )* }
+
+        impl $name {
+            /// Every variant, so that counters can start at zero.
+            pub const ALL: &[$name] = &[$( $name::$variant, )*];
+
+            /// The label's value in metrics.
+            pub fn as_str(self) -> &'static str {
+                match self { $( $name::$variant => $label, )* }
+            }
+        }
+    };
 }
 
-/// Why a record is damaged; closed, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Damage {
-    /// Not JSON at all.
-    NotJson,
-    /// JSON that ends early.
-    CutOff,
-    /// A key holds a value of another type than the schema's.
-    WrongType,
-    /// Nested deeper than 128 levels, or longer than the bound.
-    TooLarge,
-    /// Not UTF-8.
-    NotUtf8,
+labels! {
+    /// Why a record that is whole is not judged; closed, for metrics.
+    Ignored {
+        /// Another category (`kube-scheduler`, `guard`, …).
+        Category = "category",
+        /// `{"kind":"Event"}` and nothing else.
+        EmptyEvent = "empty-event",
+        /// A record of ours without a `properties.log`, or with an empty one.
+        NoPayload = "no-payload",
+        /// klog text in a `kube-audit` record, or in one that names no category.
+        Text = "text",
+        /// JSON that is neither an envelope nor an audit event.
+        Unrelated = "unrelated",
+        /// Damaged, and nothing could be salvaged.
+        Damaged = "damaged",
+    }
 }
 
-/// The shape in which the payload came; closed, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Form {
-    /// `properties.log` is a string that holds the event.
-    Escaped,
-    /// `properties.log` is the event as an object.
-    Object,
-    /// `properties` is itself an escaped string.
-    EscapedProperties,
-    /// No envelope.
-    Raw,
+labels! {
+    /// Why a record is damaged; closed, for metrics.
+    Damage {
+        /// Not JSON at all, or broken inside.
+        NotJson = "not-json",
+        /// JSON that ends early.
+        CutOff = "cut-off",
+        /// A key holds a value of another type than the schema's.
+        WrongType = "wrong-type",
+        /// Nested 128 levels deep or more.
+        TooLarge = "too-large",
+        /// Not UTF-8, or an escaped lone surrogate.
+        NotUtf8 = "not-utf8",
+    }
 }
 
-/// Calls `sink` with every record of `chunk`, in order.
-pub fn decode(_chunk: &Chunk, _sink: &mut dyn FnMut(Record<'_>)) {}
+labels! {
+    /// The shape in which the payload came; closed, for metrics.
+    Form {
+        /// `properties.log` is a string.
+        Escaped = "escaped",
+        /// `properties.log` is the event as an object.
+        Object = "object",
+        /// `properties` is itself an escaped string.
+        EscapedProperties = "escaped-properties",
+        /// No envelope.
+        Raw = "raw",
+        /// A row of Log Analytics' `AKSAudit` or `AKSAuditAdmin`.
+        Row = "row",
+    }
+}

@@ -1,1 +1,31 @@
-//! TODO
+//! An Event Hubs namespace on loopback, for the demo and the tests.
+//!
+//! Microsoft's clients (Rust and Python) connect in plaintext AMQP 1.0 and cannot tell it from the
+//! service for what they are used for here: claims-based security, management, producers and
+//! consumers of partitions with offsets, sequence numbers, consumer groups and epochs. Events come
+//! in from producers' links or by [`Emulator::publish`] and lie in bounded logs in memory.
+//!
+//! ```text
+//! socket → frames (pads performatives) → connection (sessions, links)
+//!            ├─ node      $cbs and $management: request and answer
+//!            ├─ producer  messages and batches → hub
+//!            └─ consumer  hub → deliveries, from a selector on
+//! ```
+//!
+//! Faults are part of it: connections can be dropped or refused, links stolen or detached with any
+//! condition, answers and deliveries stalled, tokens refused.
+
+mod address;
+mod connection;
+mod consumer;
+mod faults;
+mod frames;
+mod hub;
+mod node;
+mod producer;
+mod selector;
+mod server;
+
+pub use faults::Faults;
+pub use hub::{HubConfig, PartitionInfo, Retention};
+pub use server::{Emulator, EmulatorConfig, EmulatorError, run_cli};

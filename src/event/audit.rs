@@ -186,9 +186,11 @@ impl Default for AuditEvent<'_> {
 }
 
 impl<'a> AuditEvent<'a> {
+    /// The annotation's value; of duplicate keys the last counts, as for Go's decoder.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations
             .iter()
+            .rev()
             .find(|(name, _)| name == key)
             .map(|(_, value)| value.as_ref())
     }

@@ -190,6 +190,130 @@ facts! {
         AgentTruncated = "agent.truncated", "the user agent was longer than the API server logs";
         AgentMissing = "agent.missing", "the request had no user agent";
     }
+
+    // Objects: what is stored, whether it can be judged at all.
+    Object {
+        ObjectOwned = "object.owned", "the object names a controller as its owner (metadata.ownerReferences)";
+        ObjectSystemWorkload = "object.system_workload", "written in a protected namespace by the platform itself, or by one of its controllers";
+        ObjectMisplaced = "object.misplaced", "a pod in a namespace of the system that neither the platform nor its controllers put there; in kube-public and kube-node-lease, any pod";
+        ObjectLookalike = "object.lookalike", "the name imitates a system component's, outside the system's namespaces";
+        ObjectDefaultNamespace = "object.default_namespace", "the object lies in the namespace default";
+    }
+    PodSecurity {
+        PodPrivileged = "pod.privileged", "a container of the pod or of the pod template is privileged";
+        PodHostNetwork = "pod.host_network", "the pod shares the node's network";
+        PodHostPid = "pod.host_pid", "the pod sees the node's processes (hostPID)";
+        PodHostIpc = "pod.host_ipc", "the pod shares the node's IPC (hostIPC)";
+        PodHostPath = "pod.host_path", "the pod mounts a path of the node";
+        PodHostPathSensitive = "pod.host_path_sensitive", "a mounted path of the node is, holds or lies under one of the list sensitive-host-paths";
+        PodHostPathWritable = "pod.host_path_writable", "a mounted path of the node is not read-only in every container that mounts it";
+        PodHostRoot = "pod.host_root", "the pod mounts the node's whole file system";
+        PodContainerSocket = "pod.container_socket", "the pod mounts the container runtime's socket or a folder that holds it";
+        PodAzureCredentials = "pod.azure_credentials", "the pod mounts the node's azure.json or a folder that holds it";
+        PodCapabilitiesDangerous = "pod.capabilities_dangerous", "a container adds a capability of the list dangerous-capabilities";
+        PodCapabilitiesKept = "pod.capabilities_kept", "a container does not drop ALL capabilities";
+        PodRunsAsRoot = "pod.runs_as_root", "a container asks for user 0, or explicitly allows root";
+        PodMayRunAsRoot = "pod.may_run_as_root", "nothing keeps a container from running as root";
+        PodMayEscalate = "pod.may_escalate", "a container's allowPrivilegeEscalation is not false";
+        PodRootWritable = "pod.root_writable", "a container's root file system is not read-only";
+        PodProcUnmasked = "pod.proc_unmasked", "a container's /proc is unmasked (procMount)";
+        PodUnconfined = "pod.unconfined", "seccomp or AppArmor is switched off, or SELinux set to an unconfined type, by field or annotation";
+        PodSysctlUnsafe = "pod.sysctl_unsafe", "the pod sets a sysctl that Kubernetes does not count as safe";
+        PodSharedProcesses = "pod.shared_processes", "the pod's containers share one process namespace";
+        PodHostPort = "pod.host_port", "a container takes a port of the node without sharing its network";
+        PodSshPort = "pod.ssh_port", "a container declares port 22, or takes it on the node";
+        PodDefaultServiceAccount = "pod.default_service_account", "the pod runs as the namespace's default service account";
+        PodTokenMounted = "pod.token_mounted", "the pod spec does not refuse the service account's token";
+        PodControllerServiceAccount = "pod.controller_service_account", "the pod runs as a service account of Kubernetes' own controllers";
+        PodEnvCredential = "pod.env_credential", "an environment variable, argument or command holds what looks like a credential, in plain text";
+        PodVirtualNode = "pod.virtual_node", "the pod asks for, or is bound to, a virtual node";
+        PodMirror = "pod.mirror", "the pod mirrors a static pod of a node";
+        PodNodeShell = "pod.node_shell", "the pod is made to get a shell on its node: kubectl debug node, nsenter or chroot into the host";
+        PodEphemeralContainer = "pod.ephemeral_container", "the pod has an ephemeral container";
+        PodMeshOptOut = "pod.mesh_opt_out", "the pod refuses the service mesh's sidecar";
+    }
+    Image {
+        ImageForeignRegistry = "image.foreign_registry", "an image comes from a registry that the list allowed-registries does not name";
+        ImageMutable = "image.mutable", "an image has neither digest nor tag, or the tag latest";
+        ImageNoDigest = "image.no_digest", "an image is not pinned by digest";
+        ImageMiner = "image.miner", "an image, command, argument or environment variable is a cryptominer's";
+        ImageAttackTool = "image.attack_tool", "an image, command or argument is a known attack tool's";
+        ImageDebug = "image.debug", "an image is a debugging or bare operating system image (list debug-images)";
+    }
+    Workload {
+        WorkloadScaledToZero = "workload.scaled_to_zero", "the request sets replicas to 0, or patches a node selector in, which is how a DaemonSet is switched off";
+        WorkloadLarge = "workload.large", "a container asks for a GPU, for 32 cores or more, or for 128 GiB of memory or more";
+        WorkloadPolicyEngine = "workload.policy_engine", "the object belongs to an admission policy engine (list policy-engines)";
+        WorkloadMonitoringAgent = "workload.monitoring_agent", "the object belongs to a monitoring or security agent (list monitoring-agents)";
+        WorkloadHttpApplicationRouting = "workload.http_application_routing", "the object belongs to the HTTP application routing add-on";
+        WorkloadImageChanged = "workload.image_changed", "a patch that names containers, images or commands of a running workload";
+    }
+    Service {
+        ServiceLoadBalancer = "service.load_balancer", "the service is of type LoadBalancer";
+        ServicePublic = "service.public", "the service has a public load balancer without an address restriction";
+        ServiceNodePort = "service.node_port", "the service is of type NodePort";
+        ServiceExternalIps = "service.external_ips", "the service claims addresses with spec.externalIPs";
+        ServiceExternalName = "service.external_name", "the service is an alias of an external name";
+        ServiceLoadBalancerStatus = "service.load_balancer_status", "the request writes the addresses in the service's status";
+        ServiceSshPort = "service.ssh_port", "the service exposes or targets port 22";
+        ServiceSensitiveApp = "service.sensitive_app", "name, labels or selector of the service are of an application of the list sensitive-apps";
+        IngressNoTls = "ingress.no_tls", "the ingress has no TLS section, or an empty one";
+        IngressHttpApplicationRouting = "ingress.http_application_routing", "the ingress is of the class addon-http-application-routing";
+        IngressSensitiveApp = "ingress.sensitive_app", "the ingress leads to an application of the list sensitive-apps";
+    }
+    NetworkPolicy {
+        NetworkPolicyAllowAll = "network_policy.allow_all", "a rule of the policy lets everything in or out";
+        NetworkPolicyLoosened = "network_policy.loosened", "as network_policy.allow_all, or the patch takes a policy type or an exception away";
+        NetworkPolicyOpensMetadata = "network_policy.opens_metadata", "an egress rule's block holds 169.254.169.254 and does not except it, or a rule names no destination";
+        NetworkPolicyOpensSsh = "network_policy.opens_ssh", "a rule of the policy names port 22";
+        NetworkPolicyGuardsMetadata = "network_policy.guards_metadata", "the policy keeps pods from the metadata endpoint, by its name or by an exception for 169.254.169.254";
+    }
+    Admission {
+        WebhookIgnoresFailure = "webhook.ignores_failure", "a webhook lets requests pass when it fails (failurePolicy Ignore)";
+        WebhookExcludesNamespaces = "webhook.excludes_namespaces", "the request gives a webhook a namespace or object selector, or match conditions";
+        WebhookCaBundleOnly = "webhook.ca_bundle_only", "the request changes a webhook's caBundle and nothing else";
+        WebhookExternalUrl = "webhook.external_url", "a webhook is called by URL instead of a service in the cluster";
+        WebhookMeshInjector = "webhook.mesh_injector", "the webhook injects a service mesh's sidecars";
+        AdmissionDenied = "admission.denied", "an admission webhook, admission policy or Pod Security refused the request";
+        AdmissionPolicyWeakened = "admission.policy_weakened", "an admission policy or its binding is set to audit or warn only, or to ignore its own failure";
+        ConstraintWeakened = "constraint.weakened", "a constraint or policy of Gatekeeper or Kyverno is set to dryrun, warn or Audit";
+        PodSecurityViolation = "pod_security.violation", "the API server notes that the pod violates the Pod Security level to audit";
+    }
+    Namespace {
+        NamespaceAllowed = "namespace.allowed", "the namespace's name is on the list allowed-namespaces";
+        NamespacePodSecurityWeakened = "namespace.pod_security_weakened", "the request sets the namespace's Pod Security level to privileged, or removes it";
+        NamespaceMeshDisabled = "namespace.mesh_disabled", "the request disables the mesh's sidecar injection for the namespace, or removes it";
+        NodeVirtual = "node.virtual", "the node's name is a virtual node's";
+        NodeExpectedName = "node.expected_name", "the node's name is on the list node-names";
+        NodeLabelsChanged = "node.labels_changed", "the request changes labels or taints of a node";
+        NodeSchedulingChanged = "node.scheduling_changed", "the request makes the node unschedulable or schedulable again, or changes what reboots or re-images it";
+        VolumeHostPath = "volume.host_path", "the persistent volume is a path or disk of a node";
+        VolumeHostPathSensitive = "volume.host_path_sensitive", "the persistent volume is, holds or lies under a path of the list sensitive-host-paths";
+    }
+    Csr {
+        CsrClientAuth = "csr.client_auth", "the certificate asked for identifies a client to the API server";
+        CsrPrivileged = "csr.privileged", "the certificate's subject is a system identity or a privileged group";
+        CsrNode = "csr.node", "the certificate's subject is a node";
+        CsrApproved = "csr.approved", "the request approves a certificate";
+    }
+    Secret {
+        SecretsBroad = "secrets.broad", "a list or watch of secrets of all namespaces or of a protected one, and not of one object by name";
+        SecretServiceAccountToken = "secret.service_account_token", "the secret is of type kubernetes.io/service-account-token";
+        SecretMayBeToken = "secret.may_be_token", "the type of the secret that is made was not logged, so that it may be a service account's token";
+        SecretHelmRelease = "secret.helm_release", "the secret is a release of Helm";
+        SecretOwn = "secret.own_namespace", "the actor is a service account and the object lies in its own namespace";
+        TokenLongLived = "token.long_lived", "the token asked for lives longer than a day";
+        TokenPodBound = "token.pod_bound", "the token asked for is bound to a pod, node or secret";
+        ConfigMapCredential = "configmap.credential", "a key or value of the config map looks like a credential";
+        ConfigMapCoreDns = "configmap.coredns", "the config map configures CoreDNS";
+        ConfigMapBookkeeping = "configmap.bookkeeping", "the config map is a controller's own: leader election, root certificate, status";
+        ServiceAccountWorkloadIdentity = "service_account.workload_identity", "the service account is bound to an Entra identity (azure.workload.identity)";
+        RequestEmptyReason = "request.empty_reason", "the request was allowed and the authorizer gave no reason";
+        ActorUnlisted = "actor.unlisted", "the actor is a person whom the list allowed-users does not name";
+        SiteAllowsUsers = "site.allows_users", "the list allowed-users is configured";
+        SiteAllowsNamespaces = "site.allows_namespaces", "the list allowed-namespaces is configured";
+        SitePrivateApi = "site.private_api", "the cluster is configured as private";
+    }
 }
 
 impl Fact {

@@ -6,8 +6,11 @@
 
 use std::borrow::Cow;
 
+use super::image::ImagePart;
 use super::view::View;
-use super::{actor, agent, source_ip, target};
+use super::{
+    actor, admission, agent, csr, image, pod, secret, service, source_ip, target, workload,
+};
 
 /// A field's value; a list is kept as one.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,6 +129,24 @@ fields! {
     BindingRole = "binding.role" Str, "role that a binding binds, as Kind/name";
     BindingSubjects = "binding.subjects" List, "subjects of a binding, as Kind:name; service accounts as ServiceAccount:namespace/name";
     DecisionReason = "decision.reason" Str, "why the authorizer allowed the request: which binding and role";
+    PodImages = "pod.images" List, "images of the pod or pod template, as written";
+    PodRepositories = "pod.repositories" List, "repositories of these images, with registry and without tag or digest";
+    PodRegistries = "pod.registries" List, "registries of these images";
+    PodHostPaths = "pod.host_paths" List, "paths of the node that the pod mounts, normalised";
+    PodCapabilities = "pod.capabilities" List, "capabilities that containers add";
+    PodServiceAccount = "pod.service_account" Str, "service account that the pod runs as";
+    PodNode = "pod.node" Str, "node that the pod names or is bound to";
+    PodFindings = "pod.findings" List, "what of the pod's settings weakens its isolation, in words";
+    PodCommands = "pod.commands" List, "commands and arguments of the containers, a string each, redacted";
+    WorkloadReplicas = "workload.replicas" Int, "replicas that the request asks for; -1 where it says nothing";
+    ServiceType = "service.type" Str, "type of the service";
+    ServicePorts = "service.ports" List, "ports of the service";
+    IngressHosts = "ingress.hosts" List, "hosts of the ingress";
+    CsrSubject = "csr.subject" Str, "subject of the certificate asked for";
+    CsrSigner = "csr.signer" Str, "signer of the certificate asked for";
+    WebhookTargets = "webhook.targets" List, "services and URLs that the webhooks call";
+    TokenLifetime = "token.lifetime" Int, "seconds that the token asked for lives; 0 where the record does not say";
+    ObjectLabels = "object.labels" List, "labels that the request sets or removes, as key=value";
 }
 
 impl Field {
@@ -243,6 +264,25 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::RoleDangerous => owned(view.rules().dangerous()),
         Field::BindingRole => owned(view.binding().role()),
         Field::BindingSubjects => list(view.binding().subjects()),
+
+        Field::PodImages => image::list(view, ImagePart::Reference),
+        Field::PodRepositories => image::list(view, ImagePart::Repository),
+        Field::PodRegistries => image::list(view, ImagePart::Registry),
+        Field::PodHostPaths => pod::host_path_names(view),
+        Field::PodCapabilities => pod::capability_names(view),
+        Field::PodServiceAccount => pod::service_account(view),
+        Field::PodNode => pod::node(view),
+        Field::PodFindings => pod::findings(view),
+        Field::PodCommands => pod::command_lines(view),
+        Field::WorkloadReplicas => workload::replicas(view),
+        Field::ServiceType => service::service_type(view),
+        Field::ServicePorts => service::ports(view),
+        Field::IngressHosts => service::hosts(view),
+        Field::CsrSubject => csr::subject(view),
+        Field::CsrSigner => csr::signer(view),
+        Field::WebhookTargets => admission::targets(view),
+        Field::TokenLifetime => secret::lifetime(view),
+        Field::ObjectLabels => workload::labels(view),
     }
 }
 

@@ -5,21 +5,31 @@
 //! Detectors ([`crate::detect`]) know events by facts and fields only.
 
 pub mod actor;
+pub mod admission;
 pub mod agent;
 pub mod audit;
 mod command;
+pub mod credential;
+pub mod csr;
 pub mod dashboard;
 pub mod exec;
 pub mod fact;
 pub mod field;
+pub mod image;
 pub mod json;
+pub mod namespace;
 pub mod network;
+pub mod object;
 pub mod pod;
 pub mod rbac;
+pub mod secret;
+pub mod service;
 pub mod site;
+pub mod site_defaults;
 pub mod source_ip;
 pub mod target;
 pub mod view;
+pub mod workload;
 
 pub use audit::{
     AuditEvent, Body, Category, Level, ObjectRef, Origin, ResponseStatus, Stage, User,

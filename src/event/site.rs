@@ -12,6 +12,8 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::site_defaults::*;
+
 /// A list of networks in CIDR notation; a bare address is a network of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
@@ -78,6 +80,11 @@ impl Names {
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
+
+    /// As configured.
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
 }
 
 impl PartialEq for Names {
@@ -94,7 +101,7 @@ impl<'de> Deserialize<'de> for Names {
 }
 
 /// The site's lists. Every key has its default in `config/default.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Lists {
     /// Networks that clients of the API server come from; empty means "not configured".
@@ -111,6 +118,56 @@ pub struct Lists {
     pub impersonators: Names,
     /// Identities that deploy for others: GitOps controllers, CI.
     pub deployers: Names,
+
+    /// Registries that images may come from, as `host` or `host/path`, lower case.
+    pub allowed_registries: Names,
+    /// Namespaces that may be created; empty means "not configured".
+    pub allowed_namespaces: Names,
+    /// People who may use the cluster; empty means "not configured".
+    pub allowed_users: Names,
+    /// Names that nodes of the cluster have.
+    pub node_names: Names,
+    /// Paths of the node that no ordinary workload mounts; a folder stands for all in it.
+    pub sensitive_host_paths: Names,
+    /// Linux capabilities that lead out of a container or into its neighbours' traffic.
+    pub dangerous_capabilities: Names,
+    /// Applications that are often exposed by mistake, matched against names and labels.
+    pub sensitive_apps: Names,
+    /// Workloads and namespaces of admission policy engines.
+    pub policy_engines: Names,
+    /// Workloads and namespaces of monitoring and security agents.
+    pub monitoring_agents: Names,
+    /// Repositories of debugging and bare operating system images, without registry.
+    pub debug_images: Names,
+}
+
+impl Default for Lists {
+    fn default() -> Lists {
+        Lists {
+            trusted_networks: Networks::default(),
+            trusted_hops: Networks::default(),
+            node_networks: Networks::default(),
+            protected_namespaces: Names::default(),
+            admin_users: Names::default(),
+            impersonators: Names::default(),
+            deployers: Names::default(),
+
+            allowed_registries: shipped(ALLOWED_REGISTRIES),
+            allowed_namespaces: Names::default(),
+            allowed_users: Names::default(),
+            node_names: shipped(NODE_NAMES),
+            sensitive_host_paths: shipped(SENSITIVE_HOST_PATHS),
+            dangerous_capabilities: shipped(DANGEROUS_CAPABILITIES),
+            sensitive_apps: shipped(SENSITIVE_APPS),
+            policy_engines: shipped(POLICY_ENGINES),
+            monitoring_agents: shipped(MONITORING_AGENTS),
+            debug_images: shipped(DEBUG_IMAGES),
+        }
+    }
+}
+
+fn shipped(patterns: &[&str]) -> Names {
+    Names::new(patterns).expect("the shipped patterns are globs, as a test checks")
 }
 
 /// One cluster as configured.

@@ -13,6 +13,7 @@ use super::field::{Field, FieldValue};
 use super::json::Json;
 use super::site::Site;
 use super::{Fact, actor, agent, dashboard, exec, rbac, source_ip, target};
+use super::{admission, csr, image, namespace, network, object, pod, secret, service, workload};
 
 /// What can be said of the object that a request writes.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +55,7 @@ pub struct View<'e> {
     computed: Cell<u32>,
     request: OnceCell<Option<Json<'e>>>,
     response: OnceCell<Option<Json<'e>>>,
+    spread: OnceCell<Option<Json<'e>>>,
     query: OnceCell<Vec<(String, String)>>,
     client: OnceCell<Option<std::net::IpAddr>>,
     exec: OnceCell<exec::Exec>,
@@ -71,6 +73,7 @@ impl<'e> View<'e> {
             computed: Cell::new(0),
             request: OnceCell::new(),
             response: OnceCell::new(),
+            spread: OnceCell::new(),
             query: OnceCell::new(),
             client: OnceCell::new(),
             exec: OnceCell::new(),
@@ -116,6 +119,17 @@ impl<'e> View<'e> {
             Group::Role => rbac::role_facts(self, &mut facts),
             Group::Binding => rbac::binding_facts(self, &mut facts),
             Group::Agent => agent::facts(self, &mut facts),
+
+            Group::Object => object::object_facts(self, &mut facts),
+            Group::PodSecurity => pod::pod_facts(self, &mut facts),
+            Group::Image => image::image_facts(self, &mut facts),
+            Group::Workload => workload::workload_facts(self, &mut facts),
+            Group::Service => service::service_facts(self, &mut facts),
+            Group::NetworkPolicy => network::network_policy_facts(self, &mut facts),
+            Group::Admission => admission::admission_facts(self, &mut facts),
+            Group::Namespace => namespace::namespace_facts(self, &mut facts),
+            Group::Csr => csr::csr_facts(self, &mut facts),
+            Group::Secret => secret::secret_facts(self, &mut facts),
         }
         // Groups may ask for one another's facts meanwhile, so theirs are read again here.
         let mut all = self.facts.get();
@@ -231,6 +245,16 @@ impl<'e> View<'e> {
                 .map_or("", |o| o.at(&["metadata", "name"]).str());
         }
         name
+    }
+
+    /// A JSON Patch in `requestObject` as the object it hints at: see [`object::spread`].
+    pub(super) fn spread_patch(&self) -> Option<&Json<'e>> {
+        self.spread
+            .get_or_init(|| match self.request_object() {
+                Some(Json::Array(steps)) => Some(object::spread(steps)),
+                _ => None,
+            })
+            .as_ref()
     }
 
     /// The request's query, decoded, in the order sent. Names may repeat.

@@ -1,0 +1,328 @@
+//! Findings of one fingerprint form an alert with a life: it opens, counts, and closes when quiet.
+//!
+//! Findings come from [`crate::detect::order`]. An alert is notified when it opens, when its
+//! severity rises, and again after `repeat` while findings go on; what lies between is only counted,
+//! so that a storm of findings is a handful of notifications.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Alert, Evidence, SCHEMA, Severity, Status, redact};
+use crate::detect::matches::{Digest128, Occurrence};
+use crate::detect::order::Judgement;
+use crate::detect::{Detector, Engine};
+
+/// Pieces of evidence kept for an alert: the first ones and the latest.
+const MAX_EVIDENCE: usize = 5;
+
+/// Open alerts kept at most; beyond, the one longest without a finding closes.
+const MAX_OPEN: usize = 100_000;
+
+/// All open alerts.
+#[derive(Debug, Default)]
+pub struct Groups {
+    open: HashMap<Digest128, Group>,
+    /// By the time of the last finding, for closing.
+    by_last: BTreeSet<(i64, Digest128)>,
+    changed: BTreeSet<Digest128>,
+    closed: Vec<Digest128>,
+}
+
+/// An open alert and what has been said of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Group {
+    pub alert: Alert,
+    /// Notifications so far.
+    sequence: u32,
+    notified_at: i64,
+    notified_severity: Severity,
+    last: i64,
+    quiet_for: i64,
+}
+
+/// Why a notification is made; closed, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    Opened,
+    SeverityRose,
+    Repeated,
+}
+
+impl Groups {
+    /// Adds a finding; gives the alert where it is to be notified, with its own notification id.
+    /// `repeat` is the time after which an alert that goes on is notified again.
+    pub fn add(
+        &mut self,
+        engine: &Engine,
+        judgement: &Judgement,
+        detected_at: Timestamp,
+        repeat: SignedDuration,
+    ) -> Option<(Alert, Cause)> {
+        let found = &judgement.found;
+        let detector = engine.detector(found.detector);
+        let fingerprint = fingerprint(detector, &found.group);
+        let now = found.occurrence.clock().as_second();
+        let open = self
+            .open
+            .get_mut(&fingerprint)
+            .filter(|group| now <= group.last + group.quiet_for);
+        let Some(group) = open else {
+            return Some((
+                self.open(fingerprint, detector, judgement, detected_at),
+                Cause::Opened,
+            ));
+        };
+        self.by_last.remove(&(group.last, fingerprint));
+        group.last = group.last.max(now);
+        self.by_last.insert((group.last, fingerprint));
+        self.changed.insert(fingerprint);
+
+        let alert = &mut group.alert;
+        alert.count += 1;
+        alert.first_seen = alert
+            .first_seen
+            .min(found.occurrence.time)
+            .or(alert.first_seen);
+        alert.last_seen = alert.last_seen.max(found.occurrence.time);
+        let graver = found.severity > alert.severity;
+        if graver {
+            // The alert shows what is worst in it.
+            alert.severity = found.severity;
+            alert.summary = redact::redact(&found.summary).into_owned();
+            alert.reason = redact::redact(&judgement.reason).into_owned();
+        }
+        if alert.evidence.len() >= MAX_EVIDENCE {
+            alert.evidence.remove(MAX_EVIDENCE - 2);
+        }
+        alert.evidence.push(evidence(&found.occurrence));
+
+        let cause = if alert.severity > group.notified_severity {
+            Cause::SeverityRose
+        } else if group.last - group.notified_at >= repeat.as_secs() {
+            Cause::Repeated
+        } else {
+            return None;
+        };
+        group.sequence += 1;
+        group.notified_at = group.last;
+        group.notified_severity = group.alert.severity;
+        group.alert.detected_at = Some(detected_at);
+        group.alert.notification_id = format!("{}-{}", group.alert.id, group.sequence);
+        Some((group.alert.clone(), cause))
+    }
+
+    fn open(
+        &mut self,
+        fingerprint: Digest128,
+        detector: &Detector,
+        judgement: &Judgement,
+        detected_at: Timestamp,
+    ) -> Alert {
+        let alert = alert_of(detector, judgement, detected_at);
+        let last = judgement.found.occurrence.clock().as_second();
+        let group = Group {
+            sequence: 1,
+            notified_at: last,
+            notified_severity: alert.severity,
+            last,
+            quiet_for: detector.quiet_for.as_secs(),
+            alert: alert.clone(),
+        };
+        self.insert(fingerprint, group);
+        self.changed.insert(fingerprint);
+        if self.open.len() > MAX_OPEN
+            && let Some((_, oldest)) = self.by_last.first().copied()
+        {
+            self.remove(oldest);
+        }
+        alert
+    }
+
+    fn insert(&mut self, fingerprint: Digest128, group: Group) {
+        self.by_last.insert((group.last, fingerprint));
+        if let Some(before) = self.open.insert(fingerprint, group) {
+            let after = self.open[&fingerprint].last;
+            if before.last != after {
+                self.by_last.remove(&(before.last, fingerprint));
+            }
+        }
+    }
+
+    fn remove(&mut self, fingerprint: Digest128) -> Option<Alert> {
+        let group = self.open.remove(&fingerprint)?;
+        self.by_last.remove(&(group.last, fingerprint));
+        self.changed.remove(&fingerprint);
+        self.closed.push(fingerprint);
+        Some(Alert {
+            status: Status::Closed,
+            ..group.alert
+        })
+    }
+
+    /// Closes the alerts that have been quiet for long enough at `now` (event time), and gives them.
+    pub fn close_quiet(&mut self, now: Timestamp) -> Vec<Alert> {
+        let now = now.as_second();
+        let quiet: Vec<Digest128> = self
+            .by_last
+            .iter()
+            .take_while(|(last, _)| *last < now)
+            .filter(|(last, fingerprint)| {
+                self.open
+                    .get(fingerprint)
+                    .is_some_and(|group| last + group.quiet_for < now)
+            })
+            .map(|(_, fingerprint)| *fingerprint)
+            .collect();
+        quiet
+            .into_iter()
+            .filter_map(|fingerprint| self.remove(fingerprint))
+            .collect()
+    }
+
+    /// Closes what is still open, as at the end of an archive.
+    pub fn close_all(&mut self) -> Vec<Alert> {
+        let all: Vec<Digest128> = self
+            .by_last
+            .iter()
+            .map(|(_, fingerprint)| *fingerprint)
+            .collect();
+        all.into_iter()
+            .filter_map(|fingerprint| self.remove(fingerprint))
+            .collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// What changed since the last call.
+    pub fn take_delta(&mut self) -> Delta {
+        let changed = std::mem::take(&mut self.changed);
+        Delta {
+            closed: std::mem::take(&mut self.closed)
+                .into_iter()
+                .map(|key| key.0)
+                .collect(),
+            changed: changed
+                .into_iter()
+                .filter_map(|key| self.open.get(&key).map(|group| (key.0, group.clone())))
+                .collect(),
+        }
+    }
+
+    pub fn apply(&mut self, delta: Delta) {
+        for key in delta.closed {
+            self.remove(Digest128(key));
+        }
+        for (key, group) in delta.changed {
+            self.insert(Digest128(key), group);
+        }
+        self.closed.clear();
+    }
+
+    pub fn snapshot(&self) -> Delta {
+        Delta {
+            closed: Vec::new(),
+            changed: self
+                .open
+                .iter()
+                .map(|(key, group)| (key.0, group.clone()))
+                .collect(),
+        }
+    }
+}
+
+/// What one batch of findings did to the open alerts; a snapshot is the delta from nothing.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Delta {
+    closed: Vec<u128>,
+    changed: Vec<(u128, Group)>,
+}
+
+impl Delta {
+    pub fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.changed.is_empty()
+    }
+}
+
+fn fingerprint(detector: &Detector, group: &[String]) -> Digest128 {
+    Digest128::of(
+        std::iter::once(detector.id.as_bytes()).chain(group.iter().map(|value| value.as_bytes())),
+    )
+}
+
+/// The alert that a judgement opens, or, for `--each`, shows.
+pub fn alert_of(detector: &Detector, judgement: &Judgement, detected_at: Timestamp) -> Alert {
+    let found = &judgement.found;
+    let occurrence = &found.occurrence;
+    let fingerprint = fingerprint(detector, &found.group);
+    let id = Digest128::of([&fingerprint.bytes()[..], &occurrence.request.bytes()]).hex();
+    let mut object = occurrence.object.clone();
+    object.name = redact::redact(&object.name).into_owned();
+    Alert {
+        schema: SCHEMA.to_owned(),
+        notification_id: format!("{id}-1"),
+        id,
+        fingerprint: fingerprint.hex(),
+        detector: detector.reference(),
+        severity: found.severity,
+        status: Status::Open,
+        summary: redact::redact(&found.summary).into_owned(),
+        reason: redact::redact(&judgement.reason).into_owned(),
+        cluster: occurrence.cluster.to_string(),
+        cluster_name: occurrence.cluster_name.clone(),
+        first_seen: occurrence.time,
+        last_seen: occurrence.time,
+        detected_at: Some(detected_at),
+        count: 1,
+        actor: occurrence.actor.clone(),
+        source_ip: occurrence.source_ip.clone(),
+        user_agent: redact::redact(&occurrence.user_agent).into_owned(),
+        object,
+        attack: detector.attack.clone(),
+        guide: detector.guide.clone(),
+        triage: detector.triage.clone(),
+        remedy: detector.remedy.clone(),
+        references: detector.references.clone(),
+        evidence: vec![evidence(occurrence)],
+    }
+}
+
+fn evidence(occurrence: &Occurrence) -> Evidence {
+    Evidence {
+        audit_id: occurrence.audit_id.clone(),
+        stage: occurrence.stage.as_str().to_owned(),
+        time: occurrence.time,
+        source: format!(
+            "{}/{}",
+            occurrence.partition.source, occurrence.partition.id
+        ),
+        position: format!(
+            "{}#{}",
+            occurrence.position.chunk, occurrence.position.offset
+        ),
+        excerpt: redact::redact(&occurrence.excerpt).into_owned(),
+        kql: kql(&occurrence.audit_id),
+    }
+}
+
+/// A Log Analytics query that finds the request in either of the forms AKS writes it.
+fn kql(audit_id: &str) -> String {
+    if audit_id.is_empty() {
+        return String::new();
+    }
+    // The audit ID is the client's text: anything but the usual alphabet is left out of the query.
+    let id: String = audit_id
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        .collect();
+    format!(
+        "union isfuzzy=true (AKSAudit | where AuditId == \"{id}\"), (AKSAuditAdmin | where AuditId == \"{id}\"), (AzureDiagnostics | where Category startswith \"kube-audit\" and log_s has \"{id}\")"
+    )
+}

@@ -1,0 +1,4 @@
+//! Temporary.
+pub fn redact(text: &str) -> std::borrow::Cow<'_, str> {
+    text.into()
+}

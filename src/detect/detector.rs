@@ -1,0 +1,114 @@
+//! A detector as the engine runs it: names resolved, sets built, templates and conditions compiled.
+//!
+//! Made from a [`Spec`] by [`crate::detect::load`], tuned by the site's configuration.
+
+use globset::GlobSet;
+use jiff::SignedDuration;
+
+use super::condition::Condition;
+use super::spec;
+use crate::alert::exception::Exception;
+use crate::alert::{DetectorRef, Kind, Severity};
+use crate::event::fact::Bits;
+use crate::event::{Category, Field, Stage};
+
+#[derive(Debug)]
+pub struct Detector {
+    pub id: String,
+    pub revision: u32,
+    /// SHA-256 of the file as loaded (after a merge: of the merged text), in hexadecimal.
+    pub hash: String,
+    /// Where it was read from: the path of a site's file, or `shipped`.
+    pub file: String,
+    pub title: String,
+    pub kind: Kind,
+    pub severity: Severity,
+    pub enabled: bool,
+    pub covers: Vec<String>,
+    pub guide: String,
+    pub attack: Vec<String>,
+    pub requires: Vec<Category>,
+    pub description: String,
+    pub false_positives: Vec<String>,
+    pub triage: String,
+    pub remedy: String,
+    pub references: Vec<String>,
+    pub matching: Matcher,
+    pub raise: Vec<Raise>,
+    pub state: StateSpec,
+    /// Hash of what decides the state's meaning: remembered state is kept while it agrees.
+    pub state_hash: u64,
+    pub summary: Summary,
+    pub group_by: Vec<Field>,
+    pub quiet_for: SignedDuration,
+    pub exceptions: Vec<Exception>,
+    pub tests: Vec<spec::Test>,
+    pub equivalent: Vec<spec::Equivalent>,
+}
+
+impl Detector {
+    pub fn reference(&self) -> DetectorRef {
+        DetectorRef {
+            id: self.id.clone(),
+            revision: self.revision,
+            hash: self.hash.clone(),
+            title: self.title.clone(),
+            kind: self.kind,
+        }
+    }
+
+    /// The gravest severity that the detector can give.
+    pub fn worst(&self) -> Severity {
+        self.raise
+            .iter()
+            .map(|raise| raise.severity)
+            .fold(self.severity, Severity::max)
+    }
+}
+
+/// Which events are candidates, and what must be known of them.
+#[derive(Debug)]
+pub struct Matcher {
+    pub groups: Option<Vec<String>>,
+    pub resources: Option<Vec<String>>,
+    pub subresources: Option<Vec<String>>,
+    pub verbs: Option<Vec<String>>,
+    /// Empty means every stage but `RequestReceived`, which tells no outcome.
+    pub stages: Vec<Stage>,
+    pub nonresource: Option<GlobSet>,
+    pub facts: Bits,
+    pub not: Bits,
+    pub when: Option<Condition>,
+}
+
+#[derive(Debug)]
+pub struct Raise {
+    pub facts: Bits,
+    pub not: Bits,
+    pub severity: Severity,
+}
+
+/// What a detector remembers.
+#[derive(Debug)]
+pub enum StateSpec {
+    None,
+    FirstSeen {
+        key: Vec<Field>,
+        value: Vec<Field>,
+        learn: SignedDuration,
+        teach: Vec<String>,
+    },
+    Threshold {
+        key: Vec<Field>,
+        distinct: Option<Field>,
+        count: u32,
+        window: SignedDuration,
+    },
+}
+
+/// The template of an alert's first sentence.
+#[derive(Debug)]
+pub struct Summary {
+    pub template: String,
+    pub fields: Vec<Field>,
+}

@@ -1,0 +1,185 @@
+//! The parallel half of detection: one record in, matches out, nothing remembered.
+
+use std::sync::Arc;
+
+use super::detector::{Detector, StateSpec};
+use super::index::{DetectorIndex, Index};
+use super::matches::{Match, Occurrence, elements, texts};
+use crate::alert::Severity;
+use crate::decode::RecordPosition;
+use crate::event::{AuditEvent, Body, Origin, Sites, Stage, Truth, View};
+use crate::source::Partition;
+
+/// The detector that speaks up where an unreadable body kept a grave one from deciding.
+pub const UNVERIFIABLE_BODY: &str = "unverifiable-body";
+
+/// All detectors and what the site says of itself; immutable, shared by all workers.
+#[derive(Debug)]
+pub struct Engine {
+    pub detectors: Vec<Detector>,
+    pub sites: Sites,
+    index: Index,
+    unverifiable: Option<DetectorIndex>,
+}
+
+impl Engine {
+    /// Detectors that are not enabled are left out.
+    pub fn new(detectors: Vec<Detector>, sites: Sites) -> Engine {
+        let detectors: Vec<Detector> = detectors.into_iter().filter(|d| d.enabled).collect();
+        let unverifiable = detectors
+            .iter()
+            .position(|detector| detector.id == UNVERIFIABLE_BODY)
+            .map(|index| index as DetectorIndex);
+        Engine {
+            index: Index::new(detectors.iter()),
+            detectors,
+            sites,
+            unverifiable,
+        }
+    }
+
+    pub fn detector(&self, index: DetectorIndex) -> &Detector {
+        &self.detectors[usize::from(index)]
+    }
+
+    /// Puts every match of `event` to `out`, in the order of the detectors.
+    pub fn detect(
+        &self,
+        event: &AuditEvent<'_>,
+        origin: &Origin,
+        partition: &Arc<Partition>,
+        position: RecordPosition,
+        out: &mut Vec<Match>,
+    ) {
+        self.detect_at(&self.sites, event, origin, partition, position, out);
+    }
+
+    /// As [`Engine::detect`], at other sites than the engine's own.
+    pub fn detect_at(
+        &self,
+        sites: &Sites,
+        event: &AuditEvent<'_>,
+        origin: &Origin,
+        partition: &Arc<Partition>,
+        position: RecordPosition,
+        out: &mut Vec<Match>,
+    ) {
+        let candidates = self.index.candidates(event);
+        if candidates.is_empty() {
+            return;
+        }
+        let view = View::new(event, origin, sites.of(&origin.cluster));
+        let time = event.time().or(origin.time);
+        let mut occurrence = None;
+        let mut blinded = Vec::new();
+        let unreadable =
+            event.request_object == Body::Unreadable || event.response_object == Body::Unreadable;
+        let first = out.len();
+        for &index in candidates.iter() {
+            let detector = self.detector(index);
+            if !admits(detector, event) {
+                continue;
+            }
+            match view.test(&detector.matching.facts, &detector.matching.not) {
+                Truth::False => continue,
+                Truth::Unknown => {
+                    if unreadable && detector.worst() >= Severity::High {
+                        blinded.push(detector.id.as_str());
+                    }
+                    continue;
+                }
+                Truth::True => {}
+            }
+            if detector
+                .matching
+                .when
+                .as_ref()
+                .is_some_and(|when| !when.holds(&view))
+            {
+                continue;
+            }
+            let occurrence = occurrence
+                .get_or_insert_with(|| Arc::new(Occurrence::new(&view, time, partition, position)));
+            out.push(make_match(detector, index, &view, occurrence));
+        }
+        self.unverifiable_body(&blinded, first, out);
+    }
+
+    /// Keeps the match of `unverifiable-body` only where a detector was blinded, and names those.
+    fn unverifiable_body(&self, blinded: &[&str], first: usize, out: &mut Vec<Match>) {
+        let Some(index) = self.unverifiable else {
+            return;
+        };
+        let Some(at) = out[first..]
+            .iter()
+            .position(|found| found.detector == index)
+        else {
+            return;
+        };
+        if blinded.is_empty() {
+            out.remove(first + at);
+        } else {
+            out[first + at].note = Some(format!(
+                "The object could not be read; undecided: {}.",
+                blinded.join(", ")
+            ));
+        }
+    }
+}
+
+/// What the index leaves open: the stage and the path of requests that name no resource.
+fn admits(detector: &Detector, event: &AuditEvent<'_>) -> bool {
+    let stages = &detector.matching.stages;
+    let stage = if stages.is_empty() {
+        event.stage != Stage::RequestReceived
+    } else {
+        stages.contains(&event.stage)
+    };
+    stage
+        && detector.matching.nonresource.as_ref().is_none_or(|paths| {
+            let path = event.request_uri.split('?').next().unwrap_or_default();
+            paths.is_match(path)
+        })
+}
+
+fn make_match(
+    detector: &Detector,
+    index: DetectorIndex,
+    view: &View<'_>,
+    occurrence: &Arc<Occurrence>,
+) -> Match {
+    let severity = detector
+        .raise
+        .iter()
+        .filter(|raise| view.test(&raise.facts, &raise.not) == Truth::True)
+        .map(|raise| raise.severity)
+        .max()
+        .unwrap_or(detector.severity);
+    let (key, values) = match &detector.state {
+        StateSpec::None => (Vec::new(), Vec::new()),
+        StateSpec::FirstSeen { key, value, .. } => (texts(view, key), elements(view, value)),
+        StateSpec::Threshold { key, distinct, .. } => (
+            texts(view, key),
+            distinct
+                .iter()
+                .map(|field| view.field(*field).text().into_owned())
+                .collect(),
+        ),
+    };
+    let exception = detector
+        .exceptions
+        .iter()
+        .position(|exception| exception.covers(view, occurrence.clock()))
+        .map(|at| at as u16);
+    Match {
+        detector: index,
+        severity,
+        exception,
+        group: texts(view, &detector.group_by),
+        key,
+        values,
+        summary: detector.summary.render(|field| view.field(field)),
+        note: None,
+        occurrence: Arc::clone(occurrence),
+    }
+}

@@ -1,0 +1,142 @@
+//! Which detectors an event can interest, by API group, resource, subresource and verb.
+//!
+//! The four values are interned against what detectors name; each combination's candidates are
+//! computed once and kept. An event that interests nobody costs one look-up, however many detectors
+//! there are. Values no detector names share one id, so that an attacker cannot grow the table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use super::detector::{Detector, Matcher};
+use crate::event::AuditEvent;
+
+/// A detector's place in [`crate::detect::Engine::detectors`].
+pub type DetectorIndex = u16;
+
+#[derive(Debug)]
+pub struct Index {
+    groups: Names,
+    resources: Names,
+    subresources: Names,
+    verbs: Names,
+    detectors: Vec<Sets>,
+    memo: DashMap<Key, Arc<[DetectorIndex]>>,
+}
+
+/// Ids of the names that some detector asks for; 0 is every other name.
+#[derive(Debug, Default)]
+struct Names(HashMap<String, u16>);
+
+impl Names {
+    fn add(&mut self, names: Option<&Vec<String>>) -> Option<Vec<u16>> {
+        names.map(|names| {
+            names
+                .iter()
+                .map(|name| {
+                    let next = self.0.len() as u16 + 1;
+                    *self.0.entry(name.clone()).or_insert(next)
+                })
+                .collect()
+        })
+    }
+
+    fn id(&self, name: &str) -> u16 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+}
+
+/// One detector's sets as ids; `None` is any.
+#[derive(Debug)]
+struct Sets {
+    groups: Option<Vec<u16>>,
+    resources: Option<Vec<u16>>,
+    subresources: Option<Vec<u16>>,
+    verbs: Option<Vec<u16>>,
+    nonresource: bool,
+}
+
+/// Group, resource and subresource are `None` for a request that names no resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    object: Option<(u16, u16, u16)>,
+    verb: u16,
+}
+
+impl Index {
+    pub fn new<'d>(detectors: impl Iterator<Item = &'d Detector>) -> Index {
+        let mut index = Index {
+            groups: Names::default(),
+            resources: Names::default(),
+            subresources: Names::default(),
+            verbs: Names::default(),
+            detectors: Vec::new(),
+            memo: DashMap::new(),
+        };
+        for Detector { matching, .. } in detectors {
+            let Matcher {
+                groups,
+                resources,
+                subresources,
+                verbs,
+                nonresource,
+                ..
+            } = matching;
+            index.detectors.push(Sets {
+                groups: index.groups.add(groups.as_ref()),
+                resources: index.resources.add(resources.as_ref()),
+                subresources: index.subresources.add(subresources.as_ref()),
+                verbs: index.verbs.add(verbs.as_ref()),
+                nonresource: nonresource.is_some(),
+            });
+        }
+        index
+    }
+
+    /// The detectors whose sets admit the event, in their order. Stages, `nonresource` globs and
+    /// facts are still to be tried.
+    pub fn candidates(&self, event: &AuditEvent<'_>) -> Arc<[DetectorIndex]> {
+        let key = Key {
+            object: event.object_ref.as_ref().map(|object| {
+                (
+                    self.groups.id(&object.api_group),
+                    self.resources.id(&object.resource),
+                    self.subresources.id(&object.subresource),
+                )
+            }),
+            verb: self.verbs.id(&event.verb),
+        };
+        if let Some(found) = self.memo.get(&key) {
+            return Arc::clone(&found);
+        }
+        let found: Arc<[DetectorIndex]> = self
+            .detectors
+            .iter()
+            .enumerate()
+            .filter(|(_, sets)| sets.admit(&key))
+            .map(|(index, _)| index as DetectorIndex)
+            .collect();
+        self.memo.insert(key, Arc::clone(&found));
+        found
+    }
+}
+
+impl Sets {
+    fn admit(&self, key: &Key) -> bool {
+        let within =
+            |set: &Option<Vec<u16>>, id: u16| set.as_ref().is_none_or(|set| set.contains(&id));
+        within(&self.verbs, key.verb)
+            && match key.object {
+                Some((group, resource, subresource)) => {
+                    !self.nonresource
+                        && within(&self.groups, group)
+                        && within(&self.resources, resource)
+                        && within(&self.subresources, subresource)
+                }
+                None => {
+                    self.groups.is_none() && self.resources.is_none() && self.subresources.is_none()
+                }
+            }
+    }
+}

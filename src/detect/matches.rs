@@ -1,0 +1,216 @@
+//! Matches: what the parallel half of detection hands to the ordered half, owning its data.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::index::DetectorIndex;
+use crate::alert::{Actor, ObjectId, Severity, SourceIp};
+use crate::decode::RecordPosition;
+use crate::event::{Category, Field, FieldValue, Stage, View};
+use crate::source::Partition;
+
+/// 128 bits of SHA-256 over parts that cannot run into one another. Keys come from log content, so
+/// they must not be possible to forge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest128(pub u128);
+
+impl Digest128 {
+    pub fn of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Digest128 {
+        let mut hasher = Sha256::new();
+        for part in parts {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let digest = hasher.finalize();
+        Digest128(u128::from_be_bytes(
+            digest[..16]
+                .try_into()
+                .expect("a SHA-256 digest has 32 bytes"),
+        ))
+    }
+
+    pub fn bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    pub fn hex(self) -> String {
+        format!("{:032x}", self.0)
+    }
+}
+
+/// An event that matched, as alerts will show it; shared by the matches of one event.
+#[derive(Debug)]
+pub struct Occurrence {
+    /// Cluster, auditID, verb, URI, user and time of receipt together: an auditID alone is the
+    /// client's to choose. Without an auditID, the record's own position.
+    pub request: Digest128,
+    pub has_audit_id: bool,
+    /// `None` where neither event nor envelope tells a time.
+    pub time: Option<Timestamp>,
+    pub stage: Stage,
+    pub verb: String,
+    pub audit_id: String,
+    pub cluster: Arc<str>,
+    pub cluster_name: String,
+    pub category: Category,
+    pub actor: Actor,
+    pub source_ip: SourceIp,
+    pub user_agent: String,
+    pub object: ObjectId,
+    /// Verb, URI and code, on one line.
+    pub excerpt: String,
+    pub partition: Arc<Partition>,
+    pub position: RecordPosition,
+}
+
+impl Occurrence {
+    /// Event time for the state operators' clock.
+    pub fn clock(&self) -> Timestamp {
+        self.time.unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    pub(super) fn new(
+        view: &View<'_>,
+        time: Option<Timestamp>,
+        partition: &Arc<Partition>,
+        position: RecordPosition,
+    ) -> Occurrence {
+        let event = view.event;
+        let text = |field: Field| bounded(&view.field(field).text(), MAX_TEXT);
+        let optional = |field: Field| Some(text(field)).filter(|text| !text.is_empty());
+        let has_audit_id = !event.audit_id.is_empty();
+        let received = event
+            .request_received
+            .map(|time| time.as_nanosecond())
+            .unwrap_or_default();
+        let request = if has_audit_id {
+            Digest128::of([
+                view.origin.cluster.as_bytes(),
+                event.audit_id.as_bytes(),
+                event.verb.as_bytes(),
+                event.request_uri.as_bytes(),
+                event.user.username.as_bytes(),
+                &received.to_le_bytes(),
+            ])
+        } else {
+            Digest128::of([
+                partition.source.as_bytes(),
+                partition.id.as_bytes(),
+                &position.chunk.to_le_bytes(),
+                &position.offset.to_le_bytes(),
+            ])
+        };
+        let code = event
+            .response_status
+            .as_ref()
+            .map_or(0, |status| status.code);
+        let uri = bounded(&event.request_uri, MAX_EXCERPT);
+        let excerpt = if code == 0 {
+            format!("{} {uri}", bounded(&event.verb, 64))
+        } else {
+            format!("{} {uri} → {code}", bounded(&event.verb, 64))
+        };
+        Occurrence {
+            request,
+            has_audit_id,
+            time,
+            stage: event.stage,
+            verb: bounded(&event.verb, 64),
+            audit_id: bounded(&event.audit_id, 128),
+            cluster: Arc::clone(&view.origin.cluster),
+            cluster_name: text(Field::ClusterName),
+            category: view.origin.category,
+            actor: Actor {
+                user: text(Field::ActorUser),
+                groups: event
+                    .user
+                    .groups
+                    .iter()
+                    .take(MAX_GROUPS)
+                    .map(|g| bounded(g, MAX_TEXT))
+                    .collect(),
+                impersonated: optional(Field::ActorImpersonated),
+                service_account: optional(Field::ActorServiceAccount),
+            },
+            source_ip: SourceIp {
+                address: optional(Field::SourceIpAddress),
+                network: optional(Field::SourceIpNetwork),
+                class: text(Field::SourceIpClass),
+            },
+            user_agent: text(Field::UserAgent),
+            object: ObjectId {
+                group: text(Field::ObjectGroup),
+                resource: text(Field::ObjectResource),
+                subresource: text(Field::ObjectSubresource),
+                namespace: text(Field::ObjectNs),
+                name: text(Field::ObjectName),
+            },
+            excerpt,
+            partition: Arc::clone(partition),
+            position,
+        }
+    }
+}
+
+/// Bytes of one text of an alert, of an excerpt, and groups of an actor: enough for every honest
+/// event, and a bound on what a hostile one can make us keep.
+const MAX_TEXT: usize = 512;
+const MAX_EXCERPT: usize = 1024;
+const MAX_GROUPS: usize = 64;
+
+/// At most `max` bytes of `text`, cut at a character and marked.
+pub fn bounded(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        text.to_owned()
+    } else {
+        format!("{}…", &text[..text.floor_char_boundary(max)])
+    }
+}
+
+/// One detector's match of one event.
+#[derive(Debug)]
+pub struct Match {
+    pub detector: DetectorIndex,
+    pub severity: Severity,
+    /// Place in the detector's exceptions of the one that covers the event.
+    pub exception: Option<u16>,
+    /// Values of the detector's `group_by`.
+    pub group: Vec<String>,
+    /// Values of the state operator's key, and what it counts: the values of a `first_seen`, or the
+    /// one of `distinct`.
+    pub key: Vec<String>,
+    pub values: Vec<String>,
+    /// The rendered summary.
+    pub summary: String,
+    /// What the detector's own text cannot say: the detectors that an unreadable body blinded.
+    pub note: Option<String>,
+    pub occurrence: Arc<Occurrence>,
+}
+
+/// The values of `fields` as texts; those of several list fields are combined.
+pub(super) fn texts(view: &View<'_>, fields: &[Field]) -> Vec<String> {
+    fields
+        .iter()
+        .map(|field| bounded(&view.field(*field).text(), MAX_TEXT))
+        .collect()
+}
+
+/// What a `first_seen` counts: of one list field each element, of several fields their combination.
+pub(super) fn elements(view: &View<'_>, fields: &[Field]) -> Vec<String> {
+    match fields {
+        [field] => match view.field(*field) {
+            FieldValue::List(items) => items
+                .iter()
+                .take(MAX_ELEMENTS)
+                .map(|item| bounded(item, MAX_TEXT))
+                .collect(),
+            other => vec![bounded(&other.text(), MAX_TEXT)],
+        },
+        several => vec![texts(view, several).join(" ")],
+    }
+}
+
+/// Elements of one list that are remembered of one event.
+const MAX_ELEMENTS: usize = 256;

@@ -1,0 +1,325 @@
+//! Runs the tests that stand in detector files, with the engine and the clock of replay.
+//!
+//! A test's events are records like any other: they are written as JSON, read by
+//! [`crate::decode`], and judged in the order of the clock. `lanner detectors test` and the
+//! project's own tests run all of them; a site runs those of its own files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::detector::Detector;
+use super::engine::Engine;
+use super::load::merge_tables;
+use super::matches::Match;
+use super::order::{Judge, Learning, Outcome};
+use super::spec::{Expect, Test};
+use crate::config::duration;
+use crate::decode::{Payload, decode};
+use crate::event::{Lists, Site, Sites};
+use crate::source::{Chunk, Framing, Partition};
+
+/// When the first event of a test happens.
+const BEGIN: &str = "2026-11-20T10:00:00Z";
+
+/// One test that did not end as it says.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub detector: String,
+    pub test: String,
+    pub message: String,
+}
+
+/// How many tests ran, and which failed.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub passed: usize,
+    pub failures: Vec<Failure>,
+}
+
+/// Runs the tests of the detectors whose ids `wanted` admits. `fixtures` are folders in which `raw`
+/// files are looked for.
+pub fn run(engine: &Engine, wanted: impl Fn(&str) -> bool, fixtures: &[&Path]) -> Report {
+    let mut report = Report::default();
+    for detector in engine
+        .detectors
+        .iter()
+        .filter(|detector| wanted(&detector.id))
+    {
+        for test in &detector.tests {
+            for (name, outcome) in run_test(engine, detector, test, fixtures) {
+                match outcome {
+                    Ok(()) => report.passed += 1,
+                    Err(message) => report.failures.push(Failure {
+                        detector: detector.id.clone(),
+                        test: name,
+                        message,
+                    }),
+                }
+            }
+        }
+    }
+    report
+}
+
+/// Runs one test, once for each combination that `each` asks for.
+pub fn run_test(
+    engine: &Engine,
+    detector: &Detector,
+    test: &Test,
+    fixtures: &[&Path],
+) -> Vec<(String, Result<(), String>)> {
+    variants(test)
+        .into_iter()
+        .map(|(name, variant)| {
+            let outcome = run_variant(engine, detector, test, &variant, fixtures);
+            (name, outcome)
+        })
+        .collect()
+}
+
+/// The test's name and what is merged over its events, for each combination of `each`.
+fn variants(test: &Test) -> Vec<(String, toml::Table)> {
+    let mut variants = vec![(test.name.clone(), toml::Table::new())];
+    for (key, values) in test.each.iter().flatten() {
+        let values = match values {
+            toml::Value::Array(values) => values.clone(),
+            other => vec![other.clone()],
+        };
+        variants = variants
+            .into_iter()
+            .flat_map(|(name, table)| {
+                values
+                    .iter()
+                    .map(|value| {
+                        let mut table = table.clone();
+                        merge_tables(&mut table, nest(key, value.clone()));
+                        (format!("{name} ({key} = {value})"), table)
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+    }
+    variants
+}
+
+/// `a.b = value` as nested tables.
+fn nest(key: &str, value: toml::Value) -> toml::Table {
+    let mut table = toml::Table::new();
+    match key.split_once('.') {
+        Some((parent, rest)) => {
+            table.insert(parent.to_owned(), toml::Value::Table(nest(rest, value)));
+        }
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+    }
+    table
+}
+
+fn run_variant(
+    engine: &Engine,
+    detector: &Detector,
+    test: &Test,
+    variant: &toml::Table,
+    fixtures: &[&Path],
+) -> Result<(), String> {
+    let sites = sites_of(engine, test)?;
+    let text = match &test.raw {
+        Some(raw) => read_fixture(raw.get_ref(), fixtures)?,
+        None => events_text(test, variant)?,
+    };
+    let judged = judge_text(engine, &sites, detector, text);
+    let alerted: Vec<_> = judged
+        .iter()
+        .filter(|(outcome, _)| *outcome == Outcome::Alert)
+        .collect();
+    match (test.expect, alerted.is_empty()) {
+        (Expect::Alert, true) => {
+            let seen: Vec<&str> = judged.iter().map(|(outcome, _)| outcome.as_str()).collect();
+            Err(if seen.is_empty() {
+                "expected an alert, but nothing matched".to_owned()
+            } else {
+                format!("expected an alert, but every match was {}", seen.join(", "))
+            })
+        }
+        (Expect::Quiet, false) => Err(format!("expected quiet, but: {}", alerted[0].1.summary)),
+        (Expect::Alert, false) => match test.severity {
+            Some(wanted) if !alerted.iter().any(|(_, found)| found.severity == wanted) => {
+                Err(format!(
+                    "expected severity {wanted}, but it was {}",
+                    alerted[0].1.severity
+                ))
+            }
+            _ => Ok(()),
+        },
+        (Expect::Quiet, true) => Ok(()),
+    }
+}
+
+/// The engine's site with what the test's `config` changes in it.
+fn sites_of(engine: &Engine, test: &Test) -> Result<Sites, String> {
+    let mut site: Site = (*engine.sites.default).clone();
+    for (key, value) in test.config.iter().flatten() {
+        match (key.as_str(), value) {
+            ("lists", toml::Value::Table(lists)) => {
+                // Lists that the test does not name have their shipped defaults.
+                let lists: Lists = toml::Value::Table(lists.clone())
+                    .try_into()
+                    .map_err(|error| format!("config.lists: {error}"))?;
+                site.lists = Arc::new(lists);
+            }
+            ("private-api", toml::Value::Boolean(private)) => site.private_api = *private,
+            _ => {
+                return Err(format!(
+                    "config.{key} is no setting; lists, private-api are"
+                ));
+            }
+        }
+    }
+    Ok(Sites {
+        default: Arc::new(site),
+        by_cluster: Default::default(),
+    })
+}
+
+fn read_fixture(name: &str, fixtures: &[&Path]) -> Result<String, String> {
+    fixtures
+        .iter()
+        .find_map(|folder| std::fs::read_to_string(folder.join(name)).ok())
+        .ok_or_else(|| format!("raw = \"{name}\" is in none of the folders for fixtures"))
+}
+
+/// The test's events as JSON lines, each merged over [`base_event`].
+fn events_text(test: &Test, variant: &toml::Table) -> Result<String, String> {
+    let events: Vec<&toml::Table> = match (&test.event, &test.events) {
+        (Some(event), _) => vec![event],
+        (None, Some(events)) => events.iter().collect(),
+        (None, None) => return Err("has no events".to_owned()),
+    };
+    let begin: Timestamp = BEGIN.parse().expect("a valid time");
+    let mut text = String::new();
+    for (index, event) in events.into_iter().enumerate() {
+        let mut event = event.clone();
+        let after = match event.remove("at") {
+            Some(toml::Value::String(at)) => duration::parse(at.trim_start_matches('+'))?,
+            Some(_) => return Err("`at` is no text as \"+90s\"".to_owned()),
+            None => SignedDuration::ZERO,
+        };
+        let mut merged = base_event(begin + after, index);
+        merge_json(&mut merged, to_json(toml::Value::Table(event)));
+        merge_json(&mut merged, to_json(toml::Value::Table(variant.clone())));
+        text.push_str(&merged.to_string());
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// An ordinary person's `get` of a pod, which succeeded.
+fn base_event(time: Timestamp, index: usize) -> Value {
+    let time = format!("{time:.6}");
+    json!({
+        "kind": "Event",
+        "apiVersion": "audit.k8s.io/v1",
+        "level": "RequestResponse",
+        "auditID": format!("00000000-0000-4000-8000-{index:012}"),
+        "stage": "ResponseComplete",
+        "requestURI": "/api/v1/namespaces/shop/pods/web-0",
+        "verb": "get",
+        "user": {
+            "username": "ada@example.com",
+            "groups": ["6f1c0a9e-0000-4000-8000-00000000000a", "system:authenticated"],
+        },
+        "sourceIPs": ["203.0.113.7", "172.31.4.5"],
+        "userAgent": "kubectl/v1.34.1 (linux/amd64) kubernetes/93248f9",
+        "objectRef": {
+            "resource": "pods",
+            "namespace": "shop",
+            "name": "web-0",
+            "apiVersion": "v1",
+        },
+        "responseStatus": { "metadata": {}, "code": 200 },
+        "requestReceivedTimestamp": time,
+        "stageTimestamp": time,
+        "annotations": {
+            "authorization.k8s.io/decision": "allow",
+            "authorization.k8s.io/reason": "RBAC: allowed by RoleBinding \"shop-developers/shop\"",
+        },
+    })
+}
+
+/// Objects are merged by key; `"<missing>"` removes one, which TOML has no other way to say.
+fn merge_json(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                if value == json!("<missing>") {
+                    base.remove(&key);
+                } else {
+                    merge_json(base.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+fn to_json(value: toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => Value::String(text),
+        toml::Value::Integer(number) => json!(number),
+        toml::Value::Float(number) => json!(number),
+        toml::Value::Boolean(truth) => json!(truth),
+        toml::Value::Datetime(time) => json!(time.to_string()),
+        toml::Value::Array(items) => items.into_iter().map(to_json).collect(),
+        toml::Value::Table(table) => table
+            .into_iter()
+            .map(|(key, value)| (key, to_json(value)))
+            .collect(),
+    }
+}
+
+/// What `detector` makes of a text of records, in the order of the clock.
+fn judge_text(
+    engine: &Engine,
+    sites: &Sites,
+    detector: &Detector,
+    text: String,
+) -> Vec<(Outcome, Match)> {
+    let partition = Arc::new(Partition {
+        source: "selftest".into(),
+        id: "test".into(),
+    });
+    let chunk = Chunk {
+        bytes: Bytes::from(text),
+        position: 0,
+        framing: Framing::Lines,
+        enqueued: None,
+    };
+    let mut matches = Vec::new();
+    decode(&chunk, &mut |record| {
+        if let Payload::Audit(event) = &record.payload {
+            engine.detect_at(
+                sites,
+                event,
+                &record.origin,
+                &partition,
+                record.position,
+                &mut matches,
+            );
+        }
+    });
+    matches.retain(|found| engine.detector(found.detector).id == detector.id);
+    matches.sort_by_key(|found| found.occurrence.clock());
+    let mut judge = Judge::new(Learning::Own);
+    matches
+        .into_iter()
+        .map(|found| {
+            let judgement = judge.judge(engine, found);
+            (judgement.outcome, judgement.found)
+        })
+        .collect()
+}

@@ -1,0 +1,13 @@
+//! What detectors remember, on the event clock and within bounds.
+//!
+//! Each operator is told of matches by [`crate::detect::order`] and says what they mean. Their
+//! answers converge: events that change places within `lateness` lead to the same findings. Keys are
+//! digests, so that a hostile name costs no more memory than any other; where a bound is reached,
+//! the oldest entry goes and is counted.
+
+pub mod bounded;
+pub mod first_seen;
+pub mod requests;
+pub mod threshold;
+
+pub use bounded::BoundedMap;

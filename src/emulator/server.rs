@@ -1,0 +1,280 @@
+//! The emulator as a whole: listens, owns hubs and connections, and ends all of it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fe2o3_amqp_types::definitions::{Error, ErrorCondition};
+use fe2o3_amqp_types::primitives::Symbol;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection;
+use super::faults::Faults;
+use super::hub::{Hub, HubConfig, Partition, PartitionInfo, lock, stolen};
+
+/// How long connections may take to end at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where to listen and what to serve.
+#[derive(Debug, Clone)]
+pub struct EmulatorConfig {
+    /// Port 0 takes any free one; see [`Emulator::local_addr`].
+    pub listen: SocketAddr,
+    pub hubs: Vec<HubConfig>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EmulatorError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("the hub {0:?} needs at least one partition")]
+    NoPartition(String),
+    #[error("the hub {0:?} is given twice")]
+    Twice(String),
+    #[error("there is no hub {0:?}")]
+    NoHub(String),
+    #[error("the hub {hub:?} has no partition {partition:?}")]
+    UnknownPartition { hub: String, partition: String },
+}
+
+/// A running emulator; dropping it leaves it running until the runtime ends, so shut it down.
+#[derive(Debug)]
+pub struct Emulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    cancel: CancellationToken,
+}
+
+/// What connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    hubs: HashMap<String, Arc<Hub>>,
+    pub(super) created_millis: i64,
+    pub(super) faults: Arc<Faults>,
+    pub(super) tracker: TaskTracker,
+    connections: Mutex<Connections>,
+}
+
+/// A second handle on each socket, to cut it from outside.
+#[derive(Debug, Default)]
+struct Connections {
+    last_id: u64,
+    open: HashMap<u64, std::net::TcpStream>,
+}
+
+impl Shared {
+    /// The hub of this name, which the service compares without case.
+    pub(super) fn hub(&self, name: &str) -> Option<Arc<Hub>> {
+        self.hubs.get(&name.to_ascii_lowercase()).cloned()
+    }
+}
+
+impl Emulator {
+    /// Listens and serves until [`Emulator::shutdown`].
+    pub async fn start(config: EmulatorConfig) -> Result<Emulator, EmulatorError> {
+        let mut hubs = HashMap::new();
+        for hub in config.hubs {
+            let name = hub.name.clone();
+            if hub.partitions == 0 {
+                return Err(EmulatorError::NoPartition(name));
+            }
+            let key = name.to_ascii_lowercase();
+            if hubs.insert(key, Arc::new(Hub::new(hub))).is_some() {
+                return Err(EmulatorError::Twice(name));
+            }
+        }
+        let listen_error = |source| EmulatorError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let shared = Arc::new(Shared {
+            hubs,
+            created_millis: jiff::Timestamp::now().as_millisecond(),
+            faults: Arc::default(),
+            tracker: TaskTracker::new(),
+            connections: Mutex::default(),
+        });
+        let cancel = CancellationToken::new();
+        shared
+            .tracker
+            .spawn(accept(listener, Arc::clone(&shared), cancel.clone()));
+        Ok(Emulator {
+            shared,
+            address,
+            cancel,
+        })
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What clients take as their custom endpoint: `amqp://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("amqp://{}", self.address)
+    }
+
+    /// A connection string that Microsoft's clients take; any key is accepted.
+    pub fn connection_string(&self) -> String {
+        format!(
+            "Endpoint=sb://{};SharedAccessKeyName=RootManageSharedAccessKey;\
+             SharedAccessKey=bGFubmVy;UseDevelopmentEmulator=true;",
+            self.address
+        )
+    }
+
+    /// Appends an event without AMQP.
+    pub fn publish(&self, hub: &str, partition: &str, body: Bytes) -> Result<(), EmulatorError> {
+        self.partition(hub, partition)?.publish(body);
+        Ok(())
+    }
+
+    pub fn partition_info(
+        &self,
+        hub: &str,
+        partition: &str,
+    ) -> Result<PartitionInfo, EmulatorError> {
+        Ok(self.partition(hub, partition)?.info())
+    }
+
+    /// Adds partitions to a hub until it has `count`.
+    pub fn grow(&self, hub: &str, count: u32) -> Result<(), EmulatorError> {
+        self.hub(hub)?.grow(count);
+        Ok(())
+    }
+
+    /// Ends all consumers' links to the partition as if another had taken it; returns how many.
+    pub fn steal_links(&self, hub: &str, partition: &str) -> Result<usize, EmulatorError> {
+        let error = stolen("New receiver 'other' with higher epoch is created hence current receiver is getting disconnected.".to_owned());
+        Ok(self.partition(hub, partition)?.end_links(&error))
+    }
+
+    /// Ends all consumers' links to the partition with any condition, as `amqp:internal-error`;
+    /// returns how many.
+    pub fn detach_links(
+        &self,
+        hub: &str,
+        partition: &str,
+        condition: &str,
+    ) -> Result<usize, EmulatorError> {
+        let condition = ErrorCondition::Custom(Symbol::from(condition));
+        let error = Error::new(condition, Some("detached on purpose".to_owned()), None);
+        Ok(self.partition(hub, partition)?.end_links(&error))
+    }
+
+    /// Cuts all connections without a word; returns how many.
+    pub fn drop_connections(&self) -> usize {
+        let open = &mut lock(&self.shared.connections).open;
+        open.drain()
+            // A socket that the client has closed meanwhile cannot be cut, and need not be.
+            .map(|(_, socket)| socket.shutdown(Shutdown::Both))
+            .count()
+    }
+
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// Cuts all connections, stops listening and waits for the tasks to end.
+    pub async fn shutdown(self) {
+        self.cancel.cancel();
+        self.drop_connections();
+        self.shared.faults.stall_answers(false);
+        self.shared.faults.stall_deliveries(false);
+        self.shared.tracker.close();
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.shared.tracker.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some of the emulator's connections did not end in time");
+        }
+    }
+
+    fn hub(&self, hub: &str) -> Result<Arc<Hub>, EmulatorError> {
+        self.shared
+            .hub(hub)
+            .ok_or_else(|| EmulatorError::NoHub(hub.to_owned()))
+    }
+
+    fn partition(&self, hub: &str, partition: &str) -> Result<Arc<Partition>, EmulatorError> {
+        self.hub(hub)?
+            .partition(partition)
+            .ok_or_else(|| EmulatorError::UnknownPartition {
+                hub: hub.to_owned(),
+                partition: partition.to_owned(),
+            })
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, cancel: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, mostly: trying again at once would only spin.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if shared.faults.refuses_connections() {
+            continue;
+        }
+        match register(socket, &shared) {
+            Ok((id, socket)) => {
+                tracing::debug!(%peer, "connection accepted");
+                let (shared_of_task, cancel) = (Arc::clone(&shared), cancel.clone());
+                shared.tracker.spawn(async move {
+                    tokio::select! {
+                        () = connection::serve(socket, Arc::clone(&shared_of_task)) => {}
+                        () = cancel.cancelled() => {}
+                    }
+                    lock(&shared_of_task.connections).open.remove(&id);
+                });
+            }
+            Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+        }
+    }
+}
+
+/// Keeps a second handle on the socket.
+fn register(socket: TcpStream, shared: &Shared) -> io::Result<(u64, TcpStream)> {
+    socket.set_nodelay(true)?;
+    let socket = socket.into_std()?;
+    let second = socket.try_clone()?;
+    let socket = TcpStream::from_std(socket)?;
+    let mut connections = lock(&shared.connections);
+    connections.last_id += 1;
+    let id = connections.last_id;
+    connections.open.insert(id, second);
+    Ok((id, socket))
+}
+
+/// `lanner emulator`: serves until `cancel`, after a line on standard output that says where.
+pub async fn run_cli(
+    listen: SocketAddr,
+    hubs: Vec<HubConfig>,
+    cancel: CancellationToken,
+) -> Result<(), EmulatorError> {
+    let emulator = Emulator::start(EmulatorConfig { listen, hubs }).await?;
+    println!("{}", emulator.connection_string());
+    cancel.cancelled().await;
+    emulator.shutdown().await;
+    Ok(())
+}

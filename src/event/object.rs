@@ -1,0 +1,271 @@
+//! The object that a write leaves behind, as several groups of facts look at it; and facts of any
+//! object: who owns it, where it lies, what it calls itself.
+//!
+//! Read from [`View::object`]; a JSON Patch without an answer is spread into the object it hints at.
+
+use std::borrow::Cow;
+
+use super::fact::Fact;
+use super::json::Json;
+use super::view::{Object, View};
+use super::{FactSet, Truth};
+
+/// Namespaces that the API server makes for itself and in which nothing runs.
+const EMPTY_NAMESPACES: &[&str] = &["kube-public", "kube-node-lease"];
+
+/// Names that the system's own pods bear, without the suffixes that controllers add.
+const SYSTEM_NAMES: &[&str] = &[
+    "ama-logs",
+    "ama-metrics",
+    "azure-cni",
+    "azure-ip-masq-agent",
+    "azure-npm",
+    "azure-policy",
+    "calico-node",
+    "cloud-controller-manager",
+    "cloud-node-manager",
+    "cluster-autoscaler",
+    "coredns",
+    "coredns-autoscaler",
+    "csi-azuredisk-node",
+    "csi-azurefile-node",
+    "etcd",
+    "konnectivity-agent",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-dns",
+    "kube-proxy",
+    "kube-scheduler",
+    "metrics-server",
+    "microsoft-defender-collector",
+    "omsagent",
+    "tunnelfront",
+];
+
+/// A JSON Patch as the object it hints at: each added or replaced value under its path. What it
+/// removes or tests is left out, and an index stands for "some element".
+pub(super) fn spread<'a>(steps: &[Json<'a>]) -> Json<'a> {
+    let mut object = Json::Object(Vec::new());
+    for step in steps {
+        if matches!(step.get("op").str(), "add" | "replace") {
+            let path: Vec<String> = step
+                .get("path")
+                .str()
+                .split('/')
+                .skip(1)
+                .map(|part| part.replace("~1", "/").replace("~0", "~"))
+                .collect();
+            insert(&mut object, &path, step.get("value").clone());
+        }
+    }
+    object
+}
+
+fn insert<'a>(target: &mut Json<'a>, path: &[String], value: Json<'a>) {
+    let Some((part, rest)) = path.split_first() else {
+        *target = value;
+        return;
+    };
+    if part == "-" || part.bytes().all(|b| b.is_ascii_digit()) && !part.is_empty() {
+        if !matches!(target, Json::Array(_)) {
+            *target = Json::Array(Vec::new());
+        }
+        if let Json::Array(items) = target {
+            let mut item = Json::Object(Vec::new());
+            insert(&mut item, rest, value);
+            items.push(item);
+        }
+        return;
+    }
+    if !matches!(target, Json::Object(_)) {
+        *target = Json::Object(Vec::new());
+    }
+    if let Json::Object(entries) = target {
+        if let Some((_, child)) = entries.iter_mut().rev().find(|(key, _)| key == part) {
+            insert(child, rest, value);
+        } else {
+            let mut child = Json::Object(Vec::new());
+            insert(&mut child, rest, value);
+            entries.push((Cow::Owned(part.clone()), child));
+        }
+    }
+}
+
+/// Whether what is known of the object is a patch's delta, so that absence proves nothing.
+pub(super) fn is_delta(view: &View<'_>) -> bool {
+    view.event.verb == "patch"
+        && view
+            .response_object()
+            .is_none_or(|response| response.is_null() || response.get("kind").str() == "Status")
+}
+
+/// The values of the labels by which charts and add-ons name their application.
+pub(super) fn application_labels<'j>(labels: &'j Json<'_>) -> impl Iterator<Item = &'j str> {
+    const KEYS: &[&str] = &[
+        "app",
+        "app.kubernetes.io/name",
+        "app.kubernetes.io/part-of",
+        "component",
+        "control-plane",
+        "k8s-app",
+        "name",
+        "run",
+    ];
+    labels
+        .entries()
+        .iter()
+        .filter(|(key, _)| KEYS.contains(&key.as_ref()))
+        .map(|(_, value)| value.str())
+}
+
+pub(super) fn object_facts(view: &View<'_>, facts: &mut FactSet) {
+    let object = view.object();
+    facts.set(
+        Fact::ObjectOwned,
+        object.judge(|object| {
+            object
+                .at(&["metadata", "ownerReferences"])
+                .items()
+                .iter()
+                .any(|owner| owner.get("controller").is_true())
+        }),
+    );
+    let namespace = view.namespace();
+    let protected = namespace == "kube-system"
+        || view.site.lists.protected_namespaces.contains(namespace)
+        || namespace.ends_with("-system");
+    let platform = view.fact(Fact::ActorPlatform);
+    facts.set(
+        Fact::ObjectSystemWorkload,
+        if protected { platform } else { Truth::False },
+    );
+    facts.set(Fact::ObjectMisplaced, misplaced(view, protected, platform));
+    facts.set(
+        Fact::ObjectLookalike,
+        !protected && namespace != "" && imitates_system(view.name()),
+    );
+    facts.set(Fact::ObjectDefaultNamespace, namespace == "default");
+}
+
+fn misplaced(view: &View<'_>, protected: bool, platform: Truth) -> Truth {
+    if view.resource() != "pods" {
+        Truth::False
+    } else if EMPTY_NAMESPACES.contains(&view.namespace()) {
+        Truth::True
+    } else if !protected {
+        Truth::False
+    } else {
+        match platform {
+            Truth::True => Truth::False,
+            Truth::False => Truth::True,
+            Truth::Unknown => Truth::Unknown,
+        }
+    }
+}
+
+/// Whether `name` is a system name, alone or with a suffix, or one letter away from one.
+fn imitates_system(name: &str) -> bool {
+    SYSTEM_NAMES.iter().any(|system| {
+        if let Some(rest) = name.strip_prefix(system)
+            && (rest.is_empty() || rest.starts_with('-'))
+        {
+            return true;
+        }
+        // Short names have too many honest neighbours.
+        system.len() >= 7 && {
+            let stem = stem(name);
+            stem.len() >= 6
+                && (strsim::osa_distance(stem, system) == 1 || unmask(stem) == unmask(system))
+        }
+    })
+}
+
+/// `name` without what ReplicaSets and DaemonSets add to it.
+fn stem(name: &str) -> &str {
+    let mut stem = name;
+    for _ in 0..2 {
+        match stem.rsplit_once('-') {
+            Some((head, tail))
+                if (4..=10).contains(&tail.len()) && tail.bytes().any(|b| b.is_ascii_digit()) =>
+            {
+                stem = head;
+            }
+            Some((head, tail)) if tail.len() == 5 && stem.len() == name.len() => stem = head,
+            _ => break,
+        }
+    }
+    stem
+}
+
+/// Letters that are mistaken for one another made the same.
+fn unmask(name: &str) -> String {
+    name.chars()
+        .map(|c| match c {
+            '0' => 'o',
+            '1' | 'i' => 'l',
+            '3' => 'e',
+            '5' => 's',
+            other => other,
+        })
+        .filter(|c| *c != '-')
+        .collect()
+}
+
+/// What is known of the object, with a JSON Patch spread; see [`View::object`].
+pub(super) fn effective<'v>(view: &'v View<'_>) -> Object<'v> {
+    match view.object() {
+        Object::Known(Json::Array(_)) => match view.spread_patch() {
+            Some(spread) => Object::Known(spread),
+            None => Object::Unknown,
+        },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_json_patch_is_spread_into_an_object() {
+        let patch = Json::parse(
+            r#"[{"op":"add","path":"/spec/containers/0/securityContext","value":{"privileged":true}},
+                {"op":"replace","path":"/metadata/labels/a~1b","value":"c"},
+                {"op":"remove","path":"/spec/hostPID"}]"#,
+        )
+        .expect("valid JSON");
+        let object = spread(patch.items());
+        assert!(
+            object.at(&["spec", "containers"]).items()[0]
+                .at(&["securityContext", "privileged"])
+                .is_true()
+        );
+        assert_eq!(object.at(&["metadata", "labels", "a/b"]).str(), "c");
+        assert!(object.at(&["spec", "hostPID"]).is_null());
+    }
+
+    #[test]
+    fn lookalikes_are_near_but_not_ordinary() {
+        for name in [
+            "coredns-5f8b9c7d6-abcde",
+            "kube-proxy",
+            "kube-pr0xy-x7abc",
+            "kube-proxi",
+            "metrics-server-7d9f8-zzzzz",
+            "kubeproxy",
+        ] {
+            assert!(imitates_system(name), "{name}");
+        }
+        for name in [
+            "web-0",
+            "frontend-7d9f8c-abcde",
+            "etcdctl",
+            "proxy",
+            "metrics-exporter",
+            "kube-state-metrics-0",
+            "redis",
+        ] {
+            assert!(!imitates_system(name), "{name}");
+        }
+    }
+}

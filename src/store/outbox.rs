@@ -1,0 +1,521 @@
+//! Notifications between the decision to send them and the receiver's word that it has them.
+//!
+//! [`crate::detect`]'s commits add rows, [`crate::deliver`] takes the due ones and says what became
+//! of them, and [`Inspector`] serves a person. A receiver that is down fills its own quota and
+//! nobody else's: at the bound, the oldest of the lowest severity become dead letters.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreConfig, StoreError, sqlite};
+use crate::alert::Severity;
+
+/// What a row costs beside its body: its own columns and its places in four indices.
+const ROW: usize = 256;
+
+/// Bytes of dead letters kept for one receiver; the oldest go.
+const DEAD_LETTER_QUOTA: u64 = 16 << 20;
+
+/// How long a delivered notification's id is remembered, so that none is written again.
+const REMEMBER_DELIVERED: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// Longest error text kept with a row.
+const MAX_ERROR: usize = 500;
+
+/// One message about an alert to one receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewNotification {
+    /// The idempotency key; a receiver gets each id once.
+    pub notification_id: String,
+    /// The receiver's name: `webhook.soc`.
+    pub receiver: String,
+    pub severity: Severity,
+    /// The alert as JSON.
+    pub body: String,
+}
+
+/// A notification that waits for delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// Names the row, also after it became a dead letter.
+    pub seq: i64,
+    pub notification_id: String,
+    pub severity: Severity,
+    pub body: String,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// When it was written to the outbox, wall time.
+    pub created: Timestamp,
+}
+
+/// What a receiver lost because its quota was reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evicted {
+    pub receiver: String,
+    /// Notifications that became dead letters.
+    pub notifications: u64,
+    /// The gravest of these.
+    pub severity: Severity,
+    /// Older dead letters that were deleted to make room.
+    pub deleted: u64,
+}
+
+/// How much waits for one receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxCount {
+    pub receiver: String,
+    pub pending: u64,
+    pub pending_bytes: u64,
+    /// When the oldest pending notification was written.
+    pub oldest: Option<Timestamp>,
+    pub dead: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Pending,
+    Dead,
+}
+
+/// One row as a person sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub seq: i64,
+    pub place: Place,
+    pub receiver: String,
+    pub notification_id: String,
+    pub severity: Severity,
+    pub body: String,
+    pub created: Timestamp,
+    pub attempts: u32,
+    /// When it is tried next; for a dead letter, when it died.
+    pub at: Timestamp,
+    /// The last error, or why it died; may quote a receiver's answer.
+    pub error: String,
+}
+
+/// What a person's command did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    Done,
+    /// No such notification; it may have been delivered meanwhile.
+    Unknown,
+}
+
+/// A row of the outbox in a snapshot file.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Undelivered {
+    receiver: String,
+    notification_id: String,
+    severity: i64,
+    body: String,
+    created: i64,
+    attempts: i64,
+}
+
+impl Store {
+    /// Notifications for `receiver` whose time has come, oldest first.
+    pub fn due(
+        &self,
+        receiver: &str,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
+        self.pending(
+            "SELECT seq, notification_id, severity, body, attempts, created FROM outbox
+             WHERE receiver = ?1 AND due <= ?2 ORDER BY seq LIMIT ?3",
+            (receiver, now.as_millisecond(), limit as i64),
+        )
+    }
+
+    /// The oldest notification for `receiver`, due or not.
+    pub fn oldest(&self, receiver: &str) -> Result<Option<Pending>, StoreError> {
+        let found = self.pending(
+            "SELECT seq, notification_id, severity, body, attempts, created FROM outbox
+             WHERE receiver = ?1 ORDER BY seq LIMIT 1",
+            [receiver],
+        )?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The least tried notification for `receiver` beside the one named.
+    pub fn least_tried(&self, receiver: &str, but: i64) -> Result<Option<Pending>, StoreError> {
+        let found = self.pending(
+            "SELECT seq, notification_id, severity, body, attempts, created FROM outbox
+             WHERE receiver = ?1 AND seq <> ?2 ORDER BY attempts, seq LIMIT 1",
+            (receiver, but),
+        )?;
+        Ok(found.into_iter().next())
+    }
+
+    /// When the next notification for `receiver` is due; `None` where nothing waits.
+    pub fn next_due(&self, receiver: &str) -> Result<Option<Timestamp>, StoreError> {
+        let due: Option<i64> = self
+            .reader()
+            .prepare_cached("SELECT min(due) FROM outbox WHERE receiver = ?1")?
+            .query_row([receiver], |row| row.get(0))?;
+        Ok(due.map(timestamp))
+    }
+
+    /// The receiver has it: removed, its id remembered.
+    pub fn delivered(&self, seq: i64) -> Result<(), StoreError> {
+        let mut writer = self.writer();
+        let transaction = sqlite::begin(&mut writer)?;
+        // The row may have become a dead letter while it was on its way.
+        for table in ["outbox", "dead_letter"] {
+            transaction.execute(
+                &format!(
+                    "INSERT INTO delivered SELECT receiver, notification_id, ?2 FROM {table}
+                     WHERE seq = ?1 ON CONFLICT DO NOTHING"
+                ),
+                (seq, Timestamp::now().as_millisecond()),
+            )?;
+            transaction.execute(&format!("DELETE FROM {table} WHERE seq = ?1"), [seq])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// An attempt failed; the next one is at `when`.
+    pub fn retry_at(&self, seq: i64, when: Timestamp, error: &str) -> Result<(), StoreError> {
+        self.writer()
+            .prepare_cached(
+                "UPDATE outbox SET due = ?2, error = ?3, attempts = attempts + 1 WHERE seq = ?1",
+            )?
+            .execute((seq, when.as_millisecond(), bounded(error)))?;
+        Ok(())
+    }
+
+    /// It will never be delivered: becomes a dead letter. Returns how many older dead letters were
+    /// deleted to make room.
+    pub fn dead(&self, seq: i64, reason: &str) -> Result<u64, StoreError> {
+        let mut writer = self.writer();
+        let transaction = sqlite::begin(&mut writer)?;
+        let receiver = bury(&transaction, seq, reason, Timestamp::now())?;
+        let deleted = match receiver {
+            Some(receiver) => trim_dead(&transaction, &receiver)?,
+            None => 0,
+        };
+        transaction.commit()?;
+        Ok(deleted)
+    }
+
+    /// What waits for each receiver that has pending notifications or dead letters.
+    pub fn outbox_counts(&self) -> Result<Vec<OutboxCount>, StoreError> {
+        counts(&self.reader())
+    }
+
+    fn pending(
+        &self,
+        query: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<Pending>, StoreError> {
+        let reader = self.reader();
+        let mut statement = reader.prepare_cached(query)?;
+        let rows = statement.query_map(parameters, |row| {
+            Ok(Pending {
+                seq: row.get(0)?,
+                notification_id: row.get(1)?,
+                severity: severity(row.get(2)?),
+                body: row.get(3)?,
+                attempts: row.get(4)?,
+                created: timestamp(row.get(5)?),
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// A person's view of the outbox; works beside a running daemon, which sees within half a minute
+/// what was changed.
+#[derive(Debug)]
+pub struct Inspector {
+    connection: Connection,
+}
+
+impl Inspector {
+    pub fn open(config: &StoreConfig) -> Result<Inspector, StoreError> {
+        Ok(Inspector {
+            connection: sqlite::open_beside(&config.path)?,
+        })
+    }
+
+    /// Pending notifications and dead letters, oldest first, of one receiver or of all.
+    pub fn list(&self, receiver: Option<&str>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT seq, 0, receiver, notification_id, severity, body, created, attempts, due, error
+             FROM outbox WHERE ?1 IS NULL OR receiver = ?1
+             UNION ALL
+             SELECT seq, 1, receiver, notification_id, severity, body, created, attempts, died, reason
+             FROM dead_letter WHERE ?1 IS NULL OR receiver = ?1
+             ORDER BY 1 LIMIT ?2",
+        )?;
+        let rows = statement.query_map((receiver, limit as i64), entry)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    pub fn counts(&self) -> Result<Vec<OutboxCount>, StoreError> {
+        counts(&self.connection)
+    }
+
+    /// Makes a pending notification due now, or gives a dead letter another life.
+    pub fn retry(&mut self, seq: i64) -> Result<Released, StoreError> {
+        let now = Timestamp::now().as_millisecond();
+        let transaction = sqlite::begin(&mut self.connection)?;
+        let mut changed =
+            transaction.execute("UPDATE outbox SET due = ?2 WHERE seq = ?1", (seq, now))?;
+        // Its age counts from now: the old one may be why it died.
+        changed += transaction.execute(
+            "INSERT INTO outbox (seq, receiver, notification_id, severity, body, bytes, created, due)
+             SELECT seq, receiver, notification_id, severity, body, bytes, ?2, ?2
+             FROM dead_letter WHERE seq = ?1",
+            (seq, now),
+        )?;
+        transaction.execute("DELETE FROM dead_letter WHERE seq = ?1", [seq])?;
+        transaction.commit()?;
+        Ok(released(changed))
+    }
+
+    /// Deletes a notification or dead letter for good.
+    pub fn drop(&mut self, seq: i64) -> Result<Released, StoreError> {
+        let transaction = sqlite::begin(&mut self.connection)?;
+        let mut changed = transaction.execute("DELETE FROM outbox WHERE seq = ?1", [seq])?;
+        changed += transaction.execute("DELETE FROM dead_letter WHERE seq = ?1", [seq])?;
+        transaction.commit()?;
+        Ok(released(changed))
+    }
+}
+
+/// Adds what is new and keeps each receiver within `quota` bytes; returns how many were new.
+pub(super) fn add(
+    transaction: &Transaction<'_>,
+    notifications: &[NewNotification],
+    now: Timestamp,
+    quota: u64,
+) -> Result<(u64, Vec<Evicted>), StoreError> {
+    // `ON CONFLICT DO NOTHING` rather than `OR IGNORE`, which would also rule the triggers.
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO outbox (receiver, notification_id, severity, body, bytes, created, due)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?6
+         WHERE NOT EXISTS (SELECT 1 FROM delivered WHERE receiver = ?1 AND notification_id = ?2)
+           AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE receiver = ?1 AND notification_id = ?2)
+         ON CONFLICT DO NOTHING",
+    )?;
+    let mut added = 0;
+    let mut receivers = BTreeSet::new();
+    for notification in notifications {
+        let bytes = ROW + notification.body.len() + notification.notification_id.len();
+        added += insert.execute((
+            &notification.receiver,
+            &notification.notification_id,
+            notification.severity as i64,
+            &notification.body,
+            bytes as i64,
+            now.as_millisecond(),
+        ))? as u64;
+        receivers.insert(&*notification.receiver);
+    }
+    let mut evicted = Vec::new();
+    for receiver in receivers {
+        evicted.extend(keep_quota(transaction, receiver, now, quota)?);
+    }
+    Ok((added, evicted))
+}
+
+fn keep_quota(
+    transaction: &Transaction<'_>,
+    receiver: &str,
+    now: Timestamp,
+    quota: u64,
+) -> Result<Option<Evicted>, StoreError> {
+    let mut least = transaction.prepare_cached(
+        "SELECT seq, severity FROM outbox WHERE receiver = ?1 ORDER BY severity, seq LIMIT 1",
+    )?;
+    let mut evicted = Evicted {
+        receiver: receiver.to_owned(),
+        notifications: 0,
+        severity: Severity::Info,
+        deleted: 0,
+    };
+    while usage(transaction, "outbox", receiver)?.1 > quota {
+        let found: Option<(i64, i64)> = least
+            .query_row([receiver], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((seq, grade)) = found else { break };
+        bury(transaction, seq, "the receiver's quota was reached", now)?;
+        evicted.notifications += 1;
+        evicted.severity = evicted.severity.max(severity(grade));
+    }
+    if evicted.notifications == 0 {
+        return Ok(None);
+    }
+    evicted.deleted = trim_dead(transaction, receiver)?;
+    Ok(Some(evicted))
+}
+
+/// Moves a row to the dead letters; returns its receiver, or `None` where the row is gone.
+fn bury(
+    transaction: &Transaction<'_>,
+    seq: i64,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<String>, StoreError> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO dead_letter
+             SELECT seq, receiver, notification_id, severity, body, bytes, created, ?2, attempts, ?3
+             FROM outbox WHERE seq = ?1",
+        )?
+        .execute((seq, now.as_millisecond(), bounded(reason)))?;
+    Ok(transaction
+        .prepare_cached("DELETE FROM outbox WHERE seq = ?1 RETURNING receiver")?
+        .query_row([seq], |row| row.get(0))
+        .optional()?)
+}
+
+fn trim_dead(transaction: &Transaction<'_>, receiver: &str) -> Result<u64, StoreError> {
+    let mut remove = transaction.prepare_cached(
+        "DELETE FROM dead_letter WHERE seq =
+             (SELECT seq FROM dead_letter WHERE receiver = ?1 ORDER BY died, seq LIMIT 1)",
+    )?;
+    let mut deleted = 0;
+    while usage(transaction, "dead_letter", receiver)?.1 > DEAD_LETTER_QUOTA {
+        deleted += remove.execute([receiver])? as u64;
+    }
+    Ok(deleted)
+}
+
+/// Rows and bytes of one part of the store, as the triggers count them.
+pub(super) fn usage(
+    connection: &Connection,
+    part: &str,
+    receiver: &str,
+) -> Result<(u64, u64), StoreError> {
+    let found: Option<(i64, i64)> = connection
+        .prepare_cached("SELECT items, bytes FROM usage WHERE part = ?1 AND receiver = ?2")?
+        .query_row([part, receiver], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (items, bytes) = found.unwrap_or_default();
+    Ok((items.max(0) as u64, bytes.max(0) as u64))
+}
+
+fn counts(connection: &Connection) -> Result<Vec<OutboxCount>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT receiver,
+                sum(items) FILTER (WHERE part = 'outbox'),
+                sum(bytes) FILTER (WHERE part = 'outbox'),
+                sum(items) FILTER (WHERE part = 'dead_letter'),
+                (SELECT created FROM outbox WHERE outbox.receiver = usage.receiver
+                 ORDER BY seq LIMIT 1)
+         FROM usage WHERE part <> 'quarantine' GROUP BY receiver HAVING sum(items) > 0",
+    )?;
+    let number = |value: Option<i64>| value.unwrap_or(0).max(0) as u64;
+    let rows = statement.query_map([], |row| {
+        Ok(OutboxCount {
+            receiver: row.get(0)?,
+            pending: number(row.get(1)?),
+            pending_bytes: number(row.get(2)?),
+            dead: number(row.get(3)?),
+            oldest: row.get::<_, Option<i64>>(4)?.map(timestamp),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn forget_delivered(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let before = now.saturating_sub(REMEMBER_DELIVERED).unwrap_or(now);
+    transaction.execute(
+        "DELETE FROM delivered WHERE at < ?1",
+        [before.as_millisecond()],
+    )?;
+    Ok(())
+}
+
+pub(super) fn undelivered(transaction: &Transaction<'_>) -> Result<Vec<Undelivered>, StoreError> {
+    let mut statement = transaction.prepare(
+        "SELECT receiver, notification_id, severity, body, created, attempts FROM outbox ORDER BY seq",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(Undelivered {
+            receiver: row.get(0)?,
+            notification_id: row.get(1)?,
+            severity: row.get(2)?,
+            body: row.get(3)?,
+            created: row.get(4)?,
+            attempts: row.get(5)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Puts back what a snapshot file held; all of it is due at once.
+pub(super) fn restore(
+    transaction: &Transaction<'_>,
+    rows: &[Undelivered],
+) -> Result<(), StoreError> {
+    let mut insert = transaction.prepare(
+        "INSERT INTO outbox
+             (receiver, notification_id, severity, body, bytes, created, attempts, due)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6)",
+    )?;
+    for row in rows {
+        let bytes = ROW + row.body.len() + row.notification_id.len();
+        insert.execute((
+            &row.receiver,
+            &row.notification_id,
+            row.severity,
+            &row.body,
+            bytes as i64,
+            row.created,
+            row.attempts,
+        ))?;
+    }
+    Ok(())
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let dead: i64 = row.get(1)?;
+    Ok(Entry {
+        seq: row.get(0)?,
+        place: if dead == 0 {
+            Place::Pending
+        } else {
+            Place::Dead
+        },
+        receiver: row.get(2)?,
+        notification_id: row.get(3)?,
+        severity: severity(row.get(4)?),
+        body: row.get(5)?,
+        created: timestamp(row.get(6)?),
+        attempts: row.get(7)?,
+        at: timestamp(row.get(8)?),
+        error: row.get(9)?,
+    })
+}
+
+fn released(changed: usize) -> Released {
+    if changed > 0 {
+        Released::Done
+    } else {
+        Released::Unknown
+    }
+}
+
+/// A severity as stored; what a person wrote into the file by hand is taken for the nearest.
+fn severity(grade: i64) -> Severity {
+    Severity::ALL[grade.clamp(0, 4) as usize]
+}
+
+/// A time as stored; one outside jiff's range, which only a hand can have written, is the epoch.
+pub(super) fn timestamp(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_ERROR)]
+}
