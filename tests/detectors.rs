@@ -19,10 +19,17 @@ fn self_tests_pass() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/envelopes");
     let report = selftest::run(&engine, |_| true, &[&fixtures]);
     for failure in &report.failures {
-        eprintln!("{}: {}: {}", failure.detector, failure.test, failure.message);
+        eprintln!(
+            "{}: {}: {}",
+            failure.detector, failure.test, failure.message
+        );
     }
     assert!(report.passed > 0, "no test ran");
-    assert!(report.failures.is_empty(), "{} failed", report.failures.len());
+    assert!(
+        report.failures.is_empty(),
+        "{} failed",
+        report.failures.len()
+    );
 }
 
 #[test]
@@ -33,13 +40,20 @@ fn every_covered_row_has_a_test_that_alerts_and_one_that_stays_quiet() {
             let has = |expect: Expect| {
                 detector.tests.iter().any(|test| {
                     test.expect == expect
-                        && test.row.as_ref().is_some_and(|named| named.get_ref() == row)
+                        && test
+                            .row
+                            .as_ref()
+                            .is_some_and(|named| named.get_ref() == row)
                 })
             };
             if !has(Expect::Alert) {
                 missing.push(format!("{}: no test of {row} alerts", detector.id));
             }
-            if !detector.tests.iter().any(|test| test.expect == Expect::Quiet) {
+            if !detector
+                .tests
+                .iter()
+                .any(|test| test.expect == Expect::Quiet)
+            {
                 missing.push(format!("{}: no test stays quiet", detector.id));
             }
         }
@@ -58,7 +72,15 @@ fn texts_are_there_for_whoever_is_woken() {
         ] {
             assert!(!text.trim().is_empty(), "{}: {name} is empty", detector.id);
         }
-        assert!(!detector.covers.is_empty(), "{}: covers nothing", detector.id);
-        assert!(!detector.requires.is_empty(), "{}: requires nothing", detector.id);
+        assert!(
+            !detector.covers.is_empty(),
+            "{}: covers nothing",
+            detector.id
+        );
+        assert!(
+            !detector.requires.is_empty(),
+            "{}: requires nothing",
+            detector.id
+        );
     }
 }

@@ -174,7 +174,7 @@ pub struct AlertConfig {
 }
 
 /// Which kinds of detectors raise alerts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// Threats and changes.

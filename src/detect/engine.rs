@@ -169,7 +169,7 @@ fn make_match(
     let exception = detector
         .exceptions
         .iter()
-        .position(|exception| exception.covers(view, occurrence.clock()))
+        .position(|exception| exception.holds(occurrence.time, |field| view.field(field)))
         .map(|at| at as u16);
     Match {
         detector: index,

@@ -141,7 +141,10 @@ impl<'i> Shared<'i> {
             if let Some(input) = queue.pop_front() {
                 return Some(input);
             }
-            queue = self.wake.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+            queue = self
+                .wake
+                .wait(queue)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 
@@ -150,13 +153,18 @@ impl<'i> Shared<'i> {
         while let Some(input) = self.next_job() {
             let (number, read) = self.read(input, archive);
             let content = match read {
-                Ok(Some(batch)) => {
-                    Content::Read(worker.process(&task.engine, &batch, task.range))
-                }
+                Ok(Some(batch)) => Content::Read(worker.process(&task.engine, &batch, task.range)),
                 Ok(None) => Content::End(None),
                 Err(message) => Content::End(Some(message)),
             };
-            if results.send(Block { input, number, content }).is_err() {
+            if results
+                .send(Block {
+                    input,
+                    number,
+                    content,
+                })
+                .is_err()
+            {
                 return;
             }
         }
@@ -199,7 +207,9 @@ impl<'i> Shared<'i> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // A worker that panicked takes the whole scope down when it is joined; what it held is sound.
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The judging thread's picture of one input.
@@ -232,13 +242,20 @@ impl<'s, 'i> Merge<'s, 'i> {
         Merge {
             shared,
             lateness: options.lateness,
-            ahead: if inputs.len() == 1 { BLOCKS_AHEAD.max(2 * options.threads) } else { BLOCKS_AHEAD },
+            ahead: if inputs.len() == 1 {
+                BLOCKS_AHEAD.max(2 * options.threads)
+            } else {
+                BLOCKS_AHEAD
+            },
             progress: inputs.iter().map(|_| Progress::default()).collect(),
             begun: 0,
             starts: inputs.iter().map(|input| input.starts_at()).collect(),
             waiting: BinaryHeap::new(),
             arrivals: 0,
-            summary: Summary { inputs: inputs.len(), ..Summary::default() },
+            summary: Summary {
+                inputs: inputs.len(),
+                ..Summary::default()
+            },
         }
     }
 
@@ -254,7 +271,9 @@ impl<'s, 'i> Merge<'s, 'i> {
                 break;
             }
             self.ask_ahead(input);
-            let Some(content) = self.wait_for(input, results) else { break };
+            let Some(content) = self.wait_for(input, results) else {
+                break;
+            };
             self.take(input, content);
             observer.progress(self.summary.tally.bytes);
             self.judge_until(self.watermark(), task, judge, observer);
@@ -310,7 +329,9 @@ impl<'s, 'i> Merge<'s, 'i> {
                 return Some(content);
             }
             let block = results.recv().ok()?;
-            self.progress[block.input].arrived.insert(block.number, block.content);
+            self.progress[block.input]
+                .arrived
+                .insert(block.number, block.content);
         }
     }
 
@@ -331,7 +352,10 @@ impl<'s, 'i> Merge<'s, 'i> {
                 self.summary.tally.merge(&output.tally);
                 for found in output.matches {
                     self.arrivals += 1;
-                    self.waiting.push(Reverse(Waiting { found, arrival: self.arrivals }));
+                    self.waiting.push(Reverse(Waiting {
+                        found,
+                        arrival: self.arrivals,
+                    }));
                 }
             }
         }
@@ -360,7 +384,9 @@ impl<'s, 'i> Merge<'s, 'i> {
             if first.found.occurrence.clock() > watermark {
                 break;
             }
-            let Some(Reverse(next)) = self.waiting.pop() else { break };
+            let Some(Reverse(next)) = self.waiting.pop() else {
+                break;
+            };
             observer.judged(judge.judge(&task.engine, next.found));
         }
     }
