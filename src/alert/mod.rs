@@ -35,6 +35,12 @@ impl Severity {
         Severity::Critical,
     ];
 
+    /// `steps` up or, below zero, down; it stays within the scale.
+    pub fn shifted(self, steps: i8) -> Severity {
+        let last = Severity::ALL.len() as i64 - 1;
+        Severity::ALL[(self as i64 + i64::from(steps)).clamp(0, last) as usize]
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Severity::Info => "info",
