@@ -3,6 +3,7 @@
 //! Findings come from [`crate::detect`]; [`Alert`] is what leaves the process, as `lanner/alert/v1`.
 //! Notifications go to the outbox ([`crate::store`]) and from there to [`crate::deliver`].
 
+pub mod escape;
 pub mod group;
 pub mod redact;
 
