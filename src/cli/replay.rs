@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Exit;
 use super::output::{Format, JsonWriter, colour};
 use super::setup;
+use crate::alert::escape::visible;
 use crate::alert::group::{Groups, alert_of};
 use crate::alert::{Alert, Kind, Severity, render};
 use crate::config::{Period, Profile};
@@ -109,7 +110,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     let started = Instant::now();
     let mut judge = Judge::new(learning);
-    let summary = replay::replay(&task, &mut judge, &inputs, &options, &mut printer);
+    let summary = replay::replay(&task, &mut judge, inputs, &options, &mut printer);
     let elapsed = started.elapsed();
     let worst = printer.finish()?;
     report(&summary, &engine, elapsed);
@@ -201,10 +202,11 @@ impl<W: Write> Printer<'_, W> {
         if self.format == Format::Table {
             writeln!(
                 self.out,
-                "{:<9} {:<8} {}",
+                "{:<9} {:<8} {:<32} {}",
                 judgement.outcome.as_str(),
                 alert.severity.as_str(),
-                render::one_line(&alert)
+                alert.detector.id,
+                visible(&alert.summary)
             )?;
             return Ok(());
         }
@@ -341,12 +343,8 @@ fn report(summary: &Summary, engine: &Engine, elapsed: Duration) {
             reason.as_str()
         );
     }
-    for broken in &summary.broken {
-        eprintln!(
-            "{}: {}",
-            render::printable(&broken.input),
-            render::printable(&broken.message)
-        );
+    for broken in summary.broken.iter().chain(&summary.skipped) {
+        eprintln!("{}: {}", visible(&broken.input), visible(&broken.message));
     }
     if tally.saw(Category::KubeAuditAdmin) && !tally.saw(Category::KubeAudit) {
         let blind = engine

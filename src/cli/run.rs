@@ -33,7 +33,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         );
         return Ok(Exit::Configuration);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let exit = runtime.block_on(serve(setup, arguments.config));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
@@ -42,10 +44,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 /// What the daemon runs with, of a loaded set-up.
 pub fn settings(setup: setup::Setup) -> Settings {
     let engine = engine(&setup.config, setup.detectors, setup.sites);
-    Settings { config: setup.config, engine }
+    Settings {
+        config: setup.config,
+        engine,
+    }
 }
 
-fn engine(config: &Config, mut detectors: Vec<Detector>, sites: crate::event::Sites) -> Arc<Engine> {
+fn engine(
+    config: &Config,
+    mut detectors: Vec<Detector>,
+    sites: crate::event::Sites,
+) -> Arc<Engine> {
     if config.alert.profile == Profile::Default {
         detectors.retain(|detector| detector.kind != Kind::Hygiene);
     }
@@ -55,7 +64,10 @@ fn engine(config: &Config, mut detectors: Vec<Detector>, sites: crate::event::Si
 async fn serve(setup: setup::Setup, _path: PathBuf) -> anyhow::Result<Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let observers = Observers { pipeline: Arc::new(Quiet), deliveries: Arc::new(Quiet) };
+    let observers = Observers {
+        pipeline: Arc::new(Quiet),
+        deliveries: Arc::new(Quiet),
+    };
     let daemon = match Daemon::start(settings(setup), observers).await {
         Ok(daemon) => daemon,
         Err(error @ StartError::Receiver(_)) => {
