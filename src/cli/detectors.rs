@@ -11,8 +11,8 @@ use super::output::{Format, JsonWriter};
 use super::setup::{self, Setup};
 use crate::alert::{Kind, Severity};
 use crate::detect::{Detector, Engine, selftest};
-use crate::event::field::FIELDS;
 use crate::event::fact::FACTS;
+use crate::event::field::FIELDS;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -89,7 +89,11 @@ impl<'d> From<&'d Detector> for Row<'d> {
             kind: detector.kind,
             severity: detector.severity,
             covers: &detector.covers,
-            requires: detector.requires.iter().map(|category| category.as_str()).collect(),
+            requires: detector
+                .requires
+                .iter()
+                .map(|category| category.as_str())
+                .collect(),
             attack: &detector.attack,
             guide: &detector.guide,
             enabled: detector.enabled,
@@ -104,7 +108,11 @@ impl<'d> From<&'d Detector> for Row<'d> {
 fn list(setup: &Setup, format: Format) -> anyhow::Result<Exit> {
     let mut out = io::stdout().lock();
     if format == Format::Table {
-        writeln!(out, "{:<36} {:<8} {:<9} {:>5}  TITLE", "ID", "KIND", "SEVERITY", "TESTS")?;
+        writeln!(
+            out,
+            "{:<36} {:<8} {:<9} {:>5}  TITLE",
+            "ID", "KIND", "SEVERITY", "TESTS"
+        )?;
         for detector in &setup.detectors {
             writeln!(
                 out,
@@ -142,7 +150,10 @@ fn show(setup: &Setup, id: &str, format: Format) -> anyhow::Result<Exit> {
         let requires: Vec<&str> = detector.requires.iter().map(|c| c.as_str()).collect();
         writeln!(out, "{}\n", detector.title)?;
         for (name, text) in [
-            ("id", format!("{} (revision {})", detector.id, detector.revision)),
+            (
+                "id",
+                format!("{} (revision {})", detector.id, detector.revision),
+            ),
             ("kind", detector.kind.as_str().to_owned()),
             ("severity", detector.severity.to_string()),
             ("covers", covers),
@@ -192,10 +203,17 @@ fn test(setup: Setup, ids: &[String], fixtures: Option<&Path>) -> anyhow::Result
         &folders,
     );
     for failure in &report.failures {
-        eprintln!("FAIL {}: {}: {}", failure.detector, failure.test, failure.message);
+        eprintln!(
+            "FAIL {}: {}: {}",
+            failure.detector, failure.test, failure.message
+        );
     }
     println!("{} passed, {} failed", report.passed, report.failures.len());
-    Ok(if report.failures.is_empty() { Exit::Fine } else { Exit::TestsFailed })
+    Ok(if report.failures.is_empty() {
+        Exit::Fine
+    } else {
+        Exit::TestsFailed
+    })
 }
 
 /// A word of the detectors' vocabulary.

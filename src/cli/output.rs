@@ -17,7 +17,11 @@ pub enum Format {
 
 impl Format {
     pub fn or_default(format: Option<Format>) -> Format {
-        format.unwrap_or(if io::stdout().is_terminal() { Format::Table } else { Format::Ndjson })
+        format.unwrap_or(if io::stdout().is_terminal() {
+            Format::Table
+        } else {
+            Format::Ndjson
+        })
     }
 }
 
@@ -30,7 +34,11 @@ pub struct JsonWriter<W: Write> {
 
 impl<W: Write> JsonWriter<W> {
     pub fn new(out: W, format: Format) -> JsonWriter<W> {
-        JsonWriter { out, array: format == Format::Json, any: false }
+        JsonWriter {
+            out,
+            array: format == Format::Json,
+            any: false,
+        }
     }
 
     pub fn write(&mut self, value: &impl Serialize) -> io::Result<()> {
@@ -47,7 +55,8 @@ impl<W: Write> JsonWriter<W> {
 
     pub fn finish(mut self) -> io::Result<()> {
         if self.array {
-            self.out.write_all(if self.any { b"\n]\n" } else { b"[]\n" })?;
+            self.out
+                .write_all(if self.any { b"\n]\n" } else { b"[]\n" })?;
         }
         self.out.flush()
     }

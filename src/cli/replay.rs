@@ -5,30 +5,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::Exit;
 use super::output::{Format, JsonWriter, colour};
 use super::setup;
+use crate::alert::escape::visible;
 use crate::alert::group::{Groups, alert_of};
 use crate::alert::{Alert, Kind, Severity, render};
-use crate::config::duration;
+use crate::config::{Period, Profile};
 use crate::detect::Engine;
 use crate::detect::order::{Judge, Judgement, Learning, Outcome};
 use crate::event::Category;
 use crate::pipeline::replay::{self, Observer, Options, Summary};
 use crate::pipeline::work::{Task, TimeRange};
 use crate::source::archive;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Profile {
-    /// Threats and changes.
-    Default,
-    /// Hygiene too.
-    All,
-}
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -45,10 +38,11 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME")]
     to: Option<Timestamp>,
     /// How long first-seen detectors learn; without it, novelty is "new within this archive".
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    learn: Option<SignedDuration>,
-    #[arg(long, value_enum, default_value = "default")]
-    profile: Profile,
+    #[arg(long, value_name = "DURATION")]
+    learn: Option<Period>,
+    /// Which kinds of detectors to run; default: as configured, else threats and changes.
+    #[arg(long, value_enum)]
+    profile: Option<Profile>,
     /// Print every match with its outcome instead of alerts.
     #[arg(long)]
     each: bool,
@@ -74,23 +68,32 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             return Ok(Exit::SourceUnavailable);
         }
     };
-    let learning = arguments.learn.map_or(Learning::Archive, Learning::For);
+    let learning = arguments
+        .learn
+        .map_or(Learning::Archive, |learn| Learning::For(learn.signed()));
     let lateness = setup.config.pipeline.lateness.signed();
     let mut detectors = setup.detectors;
-    if arguments.profile == Profile::Default {
+    if arguments.profile.unwrap_or(setup.config.alert.profile) == Profile::Default {
         detectors.retain(|detector| detector.kind != Kind::Hygiene);
     }
     let engine = Arc::new(Engine::new(detectors, setup.sites));
     let task = Task {
         engine: Arc::clone(&engine),
-        range: TimeRange { from: arguments.from, to: arguments.to },
+        range: TimeRange {
+            from: arguments.from,
+            to: arguments.to,
+        },
     };
     let threads = arguments
         .threads
         .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
         .unwrap_or(1)
         .max(1);
-    let options = Options { threads, lateness, archive: archive::ArchiveOptions::default() };
+    let options = Options {
+        threads,
+        lateness,
+        archive: archive::ArchiveOptions::default(),
+    };
 
     let format = Format::or_default(arguments.format);
     let mut printer = Printer {
@@ -107,7 +110,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     let started = Instant::now();
     let mut judge = Judge::new(learning);
-    let summary = replay::replay(&task, &mut judge, &inputs, &options, &mut printer);
+    let summary = replay::replay(&task, &mut judge, inputs, &options, &mut printer);
     let elapsed = started.elapsed();
     let worst = printer.finish()?;
     report(&summary, &engine, elapsed);
@@ -178,7 +181,8 @@ impl<W: Write> Observer for Printer<'_, W> {
         } else if judgement.outcome == Outcome::Alert {
             let time = judgement.found.occurrence.clock();
             self.closed.extend(self.groups.close_quiet(time));
-            self.groups.add(self.engine, &judgement, time, SignedDuration::MAX);
+            self.groups
+                .add(self.engine, &judgement, time, SignedDuration::MAX);
         }
     }
 
@@ -198,10 +202,11 @@ impl<W: Write> Printer<'_, W> {
         if self.format == Format::Table {
             writeln!(
                 self.out,
-                "{:<9} {:<8} {}",
+                "{:<9} {:<8} {:<32} {}",
                 judgement.outcome.as_str(),
                 alert.severity.as_str(),
-                render::one_line(&alert)
+                alert.detector.id,
+                visible(&alert.summary)
             )?;
             return Ok(());
         }
@@ -235,7 +240,8 @@ impl<W: Write> Printer<'_, W> {
             evidence: &alert.evidence,
         };
         if self.format == Format::Json {
-            self.out.write_all(if self.first { b"[\n" } else { b",\n" })?;
+            self.out
+                .write_all(if self.first { b"[\n" } else { b",\n" })?;
         }
         self.first = false;
         serde_json::to_writer(&mut self.out, &each)?;
@@ -253,13 +259,15 @@ impl<W: Write> Printer<'_, W> {
         }
         if self.each {
             if self.format == Format::Json {
-                self.out.write_all(if self.first { b"[]\n" } else { b"\n]\n" })?;
+                self.out
+                    .write_all(if self.first { b"[]\n" } else { b"\n]\n" })?;
             }
             self.out.flush()?;
             return Ok(self.worst);
         }
         self.closed.extend(self.groups.close_all());
-        self.closed.sort_by(|a, b| (a.first_seen, &a.id).cmp(&(b.first_seen, &b.id)));
+        self.closed
+            .sort_by(|a, b| (a.first_seen, &a.id).cmp(&(b.first_seen, &b.id)));
         if self.format == Format::Table {
             let colour = colour();
             for alert in &self.closed {
@@ -287,11 +295,17 @@ struct Progress {
 impl Progress {
     fn new() -> Progress {
         let visible = io::stderr().is_terminal() && !io::stdout().is_terminal();
-        Progress { visible, started: Instant::now(), shown: None }
+        Progress {
+            visible,
+            started: Instant::now(),
+            shown: None,
+        }
     }
 
     fn show(&mut self, bytes: u64) {
-        let due = self.shown.is_none_or(|shown| shown.elapsed() > Duration::from_millis(200));
+        let due = self
+            .shown
+            .is_none_or(|shown| shown.elapsed() > Duration::from_millis(200));
         if self.visible && due {
             let rate = bytes as f64 / 1e6 / self.started.elapsed().as_secs_f64().max(1e-3);
             eprint!("\r{:.1} GB read, {rate:.0} MB/s ", bytes as f64 / 1e9);
@@ -324,10 +338,13 @@ fn report(summary: &Summary, engine: &Engine, elapsed: Duration) {
         eprintln!("not judged: {count} ({})", reason.as_str());
     }
     for (reason, count) in &tally.damaged {
-        eprintln!("damaged: {count} ({}); what could be salvaged was judged", reason.as_str());
+        eprintln!(
+            "damaged: {count} ({}); what could be salvaged was judged",
+            reason.as_str()
+        );
     }
-    for broken in &summary.broken {
-        eprintln!("{}: {}", render::printable(&broken.input), render::printable(&broken.message));
+    for broken in summary.broken.iter().chain(&summary.skipped) {
+        eprintln!("{}: {}", visible(&broken.input), visible(&broken.message));
     }
     if tally.saw(Category::KubeAuditAdmin) && !tally.saw(Category::KubeAudit) {
         let blind = engine

@@ -46,18 +46,21 @@ impl FromStr for Period {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Period, String> {
-        let wanted = || format!("`{text}` is no duration; write one as 90s, 2m, 1h 30m or 7d");
-        let span: Span = text.trim().parse().map_err(|_| wanted())?;
-        let signed = span
-            .to_duration(SpanRelativeTo::days_are_24_hours())
-            .map_err(|_| wanted())?;
         let duration =
-            Duration::try_from(signed).map_err(|_| format!("`{text}` is less than zero"))?;
+            Duration::try_from(parse(text)?).map_err(|_| format!("`{text}` is less than zero"))?;
         if duration.is_zero() {
             return Err(format!("`{text}` is zero; a duration is longer than that"));
         }
         Ok(Period(duration))
     }
+}
+
+/// A duration that may also be zero or negative: the distance of two times.
+pub fn parse(text: &str) -> Result<SignedDuration, String> {
+    text.trim()
+        .parse::<Span>()
+        .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
+        .map_err(|_| format!("`{text}` is no duration; write one as 90s, 2m, 1h 30m or 7d"))
 }
 
 impl<'de> Deserialize<'de> for Period {

@@ -110,6 +110,19 @@ mod tests {
         assert_eq!(loaded.warnings, []);
     }
 
+    /// Detectors' own tests run with the lists in code, sites with those in the reference.
+    #[test]
+    fn the_reference_has_the_lists_that_detectors_are_tested_with() {
+        let reference = load::load_text("", "", &[]).map(|loaded| loaded.config.lists);
+        let reference = reference.unwrap_or_else(|errors| panic!("{}", errors[0]));
+        let in_code = Lists {
+            trusted_hops: reference.trusted_hops.clone(),
+            protected_namespaces: reference.protected_namespaces.clone(),
+            ..Lists::default()
+        };
+        assert_eq!(*reference, in_code);
+    }
+
     /// Uncommented, the examples load too: what one copies must work.
     #[test]
     fn the_examples_of_the_reference_are_right() {

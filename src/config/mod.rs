@@ -71,6 +71,7 @@ impl Config {
             name: name.to_owned(),
             environment: cluster.environment.clone(),
             private_api: cluster.private_api,
+            severity_shift: cluster.severity_shift,
             lists: cluster.lists.clone().unwrap_or_else(|| self.lists.clone()),
         };
         Sites {
@@ -86,18 +87,6 @@ impl Config {
                 })
                 .collect(),
         }
-    }
-
-    /// `severity` in the cluster (ARM id in lower case), after that cluster's shift.
-    pub fn shifted(&self, severity: Severity, cluster: &str) -> Severity {
-        let shift = self
-            .cluster
-            .values()
-            .find(|configured| configured.arm_id.eq_ignore_ascii_case(cluster))
-            .map_or(0, |configured| configured.severity_shift);
-        let last = Severity::ALL.len() as i64 - 1;
-        let index = (severity as i64 + i64::from(shift)).clamp(0, last);
-        Severity::ALL[index as usize]
     }
 
     /// Every receiver's name, as routes say it: `webhook.soc`, `email.oncall`, `stdout`.
@@ -174,7 +163,7 @@ pub struct AlertConfig {
 }
 
 /// Which kinds of detectors raise alerts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// Threats and changes.

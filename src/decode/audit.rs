@@ -39,10 +39,7 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, serde_json::Error> {
 }
 
 /// What can be salvaged of an event that [`parse`] refused.
-pub fn rescue<'a>(
-    text: &'a str,
-    error: &serde_json::Error,
-) -> (Payload<'a>, Option<Damage>) {
+pub fn rescue<'a>(text: &'a str, error: &serde_json::Error) -> (Payload<'a>, Option<Damage>) {
     if !text.starts_with('{') {
         return (
             Payload::Nothing(Ignored::Damaged),

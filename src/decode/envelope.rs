@@ -91,10 +91,7 @@ pub fn parse(text: &str) -> Result<Envelope<'_>, serde_json::Error> {
 }
 
 /// What can be salvaged of a record that [`parse`] refused.
-pub fn rescue<'a>(
-    text: &'a str,
-    error: &serde_json::Error,
-) -> (Envelope<'a>, Option<Damage>) {
+pub fn rescue<'a>(text: &'a str, error: &serde_json::Error) -> (Envelope<'a>, Option<Damage>) {
     let (envelope, found) = wire::salvage(text, error);
     (envelope, found.damage)
 }

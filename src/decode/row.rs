@@ -113,7 +113,10 @@ fn push(row: &mut Row, key: &str, value: &str, nested: bool) {
 
 /// A string's text; anything else is empty.
 fn string(value: &str) -> Cow<'_, str> {
-    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+    match value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    {
         Some(inner) if inner.contains('\\') => {
             let mut out = String::new();
             unescape(inner, &mut out);

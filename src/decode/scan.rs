@@ -332,8 +332,13 @@ pub fn shape(text: &[u8]) -> Shape {
             "records" | "items" if value.first() == Some(&b'[') => {
                 return Shape::Document(member.value.start);
             }
-            "auditID" | "requestURI" | "objectRef" | "sourceIPs" | "impersonatedUser"
-            | "requestReceivedTimestamp" | "stageTimestamp" => return Shape::Event,
+            "auditID"
+            | "requestURI"
+            | "objectRef"
+            | "sourceIPs"
+            | "impersonatedUser"
+            | "requestReceivedTimestamp"
+            | "stageTimestamp" => return Shape::Event,
             "kind" if value == b"\"Event\"" => return Shape::Event,
             "AuditId" | "RequestUri" | "ObjectRef" | "SourceIps" | "RequestReceivedTime" => {
                 return Shape::Row;

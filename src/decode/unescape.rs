@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn replaces_what_is_no_text_and_says_so() {
         let text = |text: &str| text.to_owned();
-        assert_eq!(run(r"a\ud800b"), (text("a\u{fffd}b"), Some(Damage::NotUtf8)));
+        assert_eq!(
+            run(r"a\ud800b"),
+            (text("a\u{fffd}b"), Some(Damage::NotUtf8))
+        );
         assert_eq!(
             run(r"a\ud800\u0041b"),
             (text("a\u{fffd}Ab"), Some(Damage::NotUtf8))
@@ -132,7 +135,14 @@ mod tests {
 
     #[test]
     fn stops_at_an_escape_that_is_cut_off() {
-        for cut in [r"a\", r"a\u", r"a\u00e", r"a\ud83d", r"a\ud83d\", r"a\ud83d\u00"] {
+        for cut in [
+            r"a\",
+            r"a\u",
+            r"a\u00e",
+            r"a\ud83d",
+            r"a\ud83d\",
+            r"a\ud83d\u00",
+        ] {
             assert_eq!(run(cut), ("a".to_owned(), Some(Damage::CutOff)), "{cut}");
         }
     }

@@ -217,7 +217,10 @@ impl<'de> Deserialize<'de> for Text<'de> {
 
 impl<'a> Wire<'a> for Text<'a> {
     fn salvage(text: &'a str, whole: bool, found: &mut Found) -> Self {
-        match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        match text
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+        {
             Some(inner) if whole => {
                 if let Ok(text) = serde_json::from_str(text) {
                     return text;

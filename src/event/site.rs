@@ -188,6 +188,8 @@ pub struct Site {
     pub environment: String,
     /// The cluster's API server has no public address.
     pub private_api: bool,
+    /// Steps by which severities rise (or fall) here.
+    pub severity_shift: i8,
     pub lists: Arc<Lists>,
 }
 

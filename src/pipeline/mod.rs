@@ -4,6 +4,9 @@
 //! detectors, in parallel and without memory. [`replay`] merges the results of archives by event
 //! time; [`live`] takes those of hubs as they come and commits them with their positions.
 
+pub mod daemon;
+pub mod live;
+pub mod memory;
 pub mod replay;
 pub mod tally;
 pub mod work;

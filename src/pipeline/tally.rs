@@ -25,7 +25,10 @@ impl Tally {
         match &record.payload {
             Payload::Nothing(reason) => *self.ignored.entry(*reason).or_default() += 1,
             Payload::Audit(_) | Payload::ApiServer(_) => {
-                *self.by_form.entry((record.origin.category, record.form)).or_default() += 1;
+                *self
+                    .by_form
+                    .entry((record.origin.category, record.form))
+                    .or_default() += 1;
             }
         }
         if let Some(damage) = record.damage {

@@ -57,7 +57,11 @@ pub struct Worker {
 impl Worker {
     pub fn process(&mut self, engine: &Engine, batch: &Batch, range: TimeRange) -> Output {
         let mut output = Output::default();
-        let Output { matches, tally, damaged } = &mut output;
+        let Output {
+            matches,
+            tally,
+            damaged,
+        } = &mut output;
         for chunk in &batch.chunks {
             tally.bytes += chunk.bytes.len() as u64;
             self.decoder.decode(chunk, &mut |record| {
