@@ -3,9 +3,10 @@
 //! Findings come from [`crate::detect`]; [`Alert`] is what leaves the process, as `lanner/alert/v1`.
 //! Notifications go to the outbox ([`crate::store`]) and from there to [`crate::deliver`].
 
-pub mod exception;
+pub mod escape;
 pub mod group;
 pub mod redact;
+pub mod render;
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,6 +36,12 @@ impl Severity {
         Severity::High,
         Severity::Critical,
     ];
+
+    /// `steps` up or, below zero, down; it stays within the scale.
+    pub fn shifted(self, steps: i8) -> Severity {
+        let last = Severity::ALL.len() as i64 - 1;
+        Severity::ALL[(self as i64 + i64::from(steps)).clamp(0, last) as usize]
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {

@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 
 use super::condition::Condition;
 use super::spec;
-use crate::alert::exception::Exception;
 use crate::alert::{DetectorRef, Kind, Severity};
+use crate::config::ExceptionConfig;
 use crate::event::fact::Bits;
 use crate::event::{Category, Field, Stage};
 
@@ -41,7 +41,7 @@ pub struct Detector {
     pub summary: Summary,
     pub group_by: Vec<Field>,
     pub quiet_for: SignedDuration,
-    pub exceptions: Vec<Exception>,
+    pub exceptions: Vec<ExceptionConfig>,
     pub tests: Vec<spec::Test>,
     pub equivalent: Vec<spec::Equivalent>,
 }

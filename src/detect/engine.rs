@@ -154,7 +154,8 @@ fn make_match(
         .filter(|raise| view.test(&raise.facts, &raise.not) == Truth::True)
         .map(|raise| raise.severity)
         .max()
-        .unwrap_or(detector.severity);
+        .unwrap_or(detector.severity)
+        .shifted(view.site.severity_shift);
     let (key, values) = match &detector.state {
         StateSpec::None => (Vec::new(), Vec::new()),
         StateSpec::FirstSeen { key, value, .. } => (texts(view, key), elements(view, value)),
@@ -169,7 +170,7 @@ fn make_match(
     let exception = detector
         .exceptions
         .iter()
-        .position(|exception| exception.covers(view, occurrence.clock()))
+        .position(|exception| exception.holds(occurrence.time, |field| view.field(field)))
         .map(|at| at as u16);
     Match {
         detector: index,

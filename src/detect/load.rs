@@ -19,7 +19,7 @@ use super::detector::{Detector, Matcher, Raise, StateSpec, Summary};
 use super::spec::{Match, Override, Spec};
 use super::techniques;
 use crate::config::diagnose::{Diagnostic, nearest};
-use crate::config::duration;
+use crate::config::{DetectorConfig, Period};
 use crate::event::fact::{Bits, FACTS};
 use crate::event::field::FIELDS;
 use crate::event::{Category, Fact, Field, Stage};
@@ -178,6 +178,60 @@ pub fn merge_tables(base: &mut toml::Table, over: toml::Table) {
             }
         }
     }
+}
+
+/// Puts the site's tuning onto a detector; gives what does not fit it.
+pub fn tune(detector: &mut Detector, tuning: &DetectorConfig) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    let mut misfit = |key: &str, what: &str| {
+        problems.push(Diagnostic::new(
+            "",
+            format!("detectors.{}.{key}", detector.id),
+            format!("`{}` has no {what}", detector.id),
+            Some(format!(
+                "remove `{key}`; `lanner detectors show {}` says what it has",
+                detector.id
+            )),
+        ));
+    };
+    if let Some(enabled) = tuning.enabled {
+        detector.enabled = enabled;
+    }
+    if let Some(severity) = tuning.severity {
+        // What the site says of the detector as a whole lifts or lowers its graver cases alike.
+        detector.severity = severity;
+        for raise in &mut detector.raise {
+            raise.severity = raise.severity.max(severity);
+        }
+    }
+    if let Some(quiet_for) = tuning.quiet_for {
+        detector.quiet_for = quiet_for.signed();
+    }
+    match &mut detector.state {
+        StateSpec::Threshold { count, window, .. } => {
+            if let Some(tuned) = tuning.count {
+                *count = u32::try_from(tuned).unwrap_or(u32::MAX);
+            }
+            if let Some(tuned) = tuning.window {
+                *window = tuned.signed();
+            }
+        }
+        _ => {
+            if tuning.count.is_some() {
+                misfit("count", "threshold");
+            }
+            if tuning.window.is_some() {
+                misfit("window", "threshold");
+            }
+        }
+    }
+    match (&mut detector.state, tuning.learn) {
+        (StateSpec::FirstSeen { learn, .. }, Some(tuned)) => *learn = tuned.signed(),
+        (_, Some(_)) => misfit("learn", "learning time"),
+        (_, None) => {}
+    }
+    detector.exceptions = tuning.exceptions.clone();
+    problems
 }
 
 /// Where `key` is set at the top of a TOML text; the start where it is not.
@@ -403,7 +457,7 @@ impl Check<'_> {
                 let state = StateSpec::FirstSeen {
                     key: self.fields(&first_seen.key, "first_seen.key"),
                     value: self.fields(&first_seen.value, "first_seen.value"),
-                    learn: self.duration(&first_seen.learn, "first_seen.learn"),
+                    learn: self.learning(&first_seen.learn),
                     teach: first_seen.teach.clone(),
                 };
                 (
@@ -567,10 +621,21 @@ impl Check<'_> {
     }
 
     fn duration(&mut self, text: &Spanned<String>, key: &str) -> SignedDuration {
-        duration::parse(text.get_ref()).unwrap_or_else(|message| {
-            self.problem(text, key, message, Some("as in 90s, 10m, 1h, 7d".into()));
-            SignedDuration::ZERO
-        })
+        text.get_ref()
+            .parse::<Period>()
+            .map(Period::signed)
+            .unwrap_or_else(|message| {
+                self.problem(text, key, message, None);
+                SignedDuration::ZERO
+            })
+    }
+
+    /// A learning time may be zero: then everything that was not seen is new.
+    fn learning(&mut self, text: &Spanned<String>) -> SignedDuration {
+        if text.get_ref() == "0s" {
+            return SignedDuration::ZERO;
+        }
+        self.duration(text, "first_seen.learn")
     }
 
     fn unknown<'n>(

@@ -1,6 +1,266 @@
-//! Facts of actor.
+//! Who acts: people, service accounts, nodes, the control plane and AKS itself.
+//!
+//! Judged is the authenticated user; whom it acts as is said beside it. A name alone proves
+//! nothing (a stolen token bears its name too), so [`Fact::ActorPlatform`] also asks where the
+//! request came from and by which client.
 
-use super::FactSet;
+use super::audit::User;
+use super::source_ip::Class;
+use super::target;
 use super::view::View;
+use super::{Fact, FactSet, Truth, agent, dashboard};
 
-pub(super) fn facts(_view: &View<'_>, _facts: &mut FactSet) {}
+/// Users by which AKS' own services act; `masterclient`, a person with the admin kubeconfig, is
+/// none of them.
+const AKS: [&str; 6] = [
+    "aksService",
+    "hcpService",
+    "acsService",
+    "nodeclient",
+    "readinessChecker",
+    "kubelet-nodepool-bootstrap",
+];
+
+/// The local administrator of an AKS cluster (`az aks get-credentials --admin`).
+const STATIC_ADMIN: &str = "masterclient";
+
+const APISERVER: &str = "system:apiserver";
+
+/// What a user's name says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Anonymous,
+    ServiceAccount,
+    Node,
+    ControlPlane,
+    Aks,
+    StaticAdmin,
+    User,
+}
+
+impl Kind {
+    pub fn of(name: &str) -> Kind {
+        if name == "system:anonymous" || name.is_empty() {
+            Kind::Anonymous
+        } else if service_account(name).is_some() {
+            Kind::ServiceAccount
+        } else if name.starts_with("system:node:") {
+            Kind::Node
+        } else if is_control_plane(name) {
+            Kind::ControlPlane
+        } else if AKS.contains(&name) || name.starts_with("aks:") {
+            Kind::Aks
+        } else if name == STATIC_ADMIN {
+            Kind::StaticAdmin
+        } else {
+            Kind::User
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Anonymous => "anonymous",
+            Kind::ServiceAccount => "service_account",
+            Kind::Node => "node",
+            Kind::ControlPlane => "control_plane",
+            Kind::Aks => "aks",
+            Kind::StaticAdmin => "static_admin",
+            Kind::User => "user",
+        }
+    }
+}
+
+fn is_control_plane(name: &str) -> bool {
+    name == APISERVER
+        || [
+            "system:kube-",
+            "system:cloud-",
+            "system:aggregator",
+            "system:konnectivity-",
+            "system:serviceaccount-controller",
+        ]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// Namespace and name of a service account's user name.
+pub(super) fn service_account(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix("system:serviceaccount:")?
+        .split_once(':')
+        .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
+}
+
+/// Whether requests by `user` bypass RBAC or hold the platform's rights.
+pub(super) fn is_privileged(view: &View<'_>, user: &User<'_>) -> bool {
+    let by_name = match Kind::of(&user.username) {
+        Kind::Node | Kind::ControlPlane | Kind::Aks | Kind::StaticAdmin => true,
+        Kind::ServiceAccount => user
+            .username
+            .starts_with("system:serviceaccount:kube-system:"),
+        Kind::Anonymous => false,
+        Kind::User => {
+            matches!(user.username.as_ref(), "system:admin" | "system:masters")
+                || view.site.lists.admin_users.contains(&user.username)
+        }
+    };
+    by_name
+        || user.groups.iter().any(|group| {
+            matches!(
+                group.as_ref(),
+                "system:masters"
+                    | "system:nodes"
+                    | "system:serviceaccounts:kube-system"
+                    | "kubeadm:cluster-admins"
+                    | "system:node-proxier"
+            ) || is_control_plane(group)
+        })
+}
+
+/// Whether the actor is one of Kubernetes' or AKS' own.
+///
+/// By name: nodes, control-plane components, AKS' services, service accounts of kube-system and of
+/// Azure Arc's agents, but neither `default` nor the dashboard's. By address: from inside; the API
+/// server itself from its own host only. By client: no tool that people use; AKS' services alone,
+/// whose certificate never leaves the control plane, apply add-ons with kubectl from there.
+fn platform(view: &View<'_>) -> Truth {
+    let event = view.event;
+    let name = event.user.username.as_ref();
+    let kind = Kind::of(name);
+    let own_name = match kind {
+        Kind::Aks | Kind::ControlPlane => true,
+        Kind::Node => name["system:node:".len()..].starts_with("aks"),
+        Kind::ServiceAccount => service_account(name).is_some_and(|(namespace, account)| {
+            matches!(namespace, "kube-system" | "azure-arc")
+                && account != "default"
+                && !dashboard::is_account(namespace, account)
+        }),
+        Kind::Anonymous | Kind::StaticAdmin | Kind::User => false,
+    };
+    if !own_name {
+        return Truth::False;
+    }
+    if event.source_ips.is_empty() {
+        // A real request always has an address; an export that dropped it proves nothing.
+        return Truth::Unknown;
+    }
+    let class = Class::of(view.client());
+    let inside = match class {
+        Class::Loopback => true,
+        _ if name == APISERVER => false,
+        Class::Private | Class::Shared | Class::LinkLocal => true,
+        Class::Public => view.is(Fact::SourceIpNode),
+        Class::Unknown => false,
+    };
+    let from_control_plane = class == Class::Loopback
+        || view
+            .client()
+            .is_some_and(|client| view.site.lists.trusted_hops.contains(client));
+    let client = agent::Family::of(&event.user_agent);
+    let own_client = match client {
+        agent::Family::Component | agent::Family::GoDefault => true,
+        agent::Family::Kubectl => kind == Kind::Aks && from_control_plane,
+        _ => false,
+    };
+    (inside && own_client).into()
+}
+
+/// An Entra identity: an object id or an e-mail-like name.
+fn is_entra(user: &User<'_>) -> bool {
+    let name = user.username.as_ref();
+    let mail = name
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.'));
+    mail || is_guid(name) || user.extra.iter().any(|(key, _)| key == "oid")
+}
+
+fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(i, byte)| match i {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
+    let event = view.event;
+    let user = &event.user;
+    let name = user.username.as_ref();
+    let kind = Kind::of(name);
+    let code = event
+        .response_status
+        .as_ref()
+        .map_or(0, |status| status.code);
+    let in_group = |group: &str| user.groups.iter().any(|g| g == group);
+    let account = service_account(name);
+
+    let platform = platform(view);
+    facts.set(Fact::ActorPlatform, platform);
+    facts.set(
+        Fact::ActorSystem,
+        matches!(
+            kind,
+            Kind::ServiceAccount | Kind::Node | Kind::ControlPlane | Kind::Aks
+        ),
+    );
+    facts.set(
+        Fact::ActorHuman,
+        matches!(kind, Kind::User | Kind::StaticAdmin) && !name.starts_with("system:"),
+    );
+    facts.set(Fact::ActorServiceAccount, account.is_some());
+    facts.set(
+        Fact::ActorKubeSystem,
+        account.is_some_and(|(namespace, _)| namespace == "kube-system"),
+    );
+    facts.set(
+        Fact::ActorDefaultServiceAccount,
+        account.is_some_and(|(_, account)| account == "default"),
+    );
+    facts.set(Fact::ActorNode, kind == Kind::Node);
+    facts.set(Fact::ActorControlPlane, kind == Kind::ControlPlane);
+    facts.set(Fact::ActorAks, kind == Kind::Aks);
+    facts.set(
+        Fact::ActorAnonymous,
+        if name.is_empty() && code != 401 {
+            // An export may have dropped the user.
+            Truth::Unknown
+        } else {
+            Truth::from(kind == Kind::Anonymous || in_group("system:unauthenticated"))
+        },
+    );
+    facts.set(Fact::ActorStaticAdmin, kind == Kind::StaticAdmin);
+    facts.set(Fact::ActorSystemMasters, in_group("system:masters"));
+    let lists = &view.site.lists;
+    facts.set(
+        Fact::ActorAdminUser,
+        !name.is_empty() && lists.admin_users.contains(name),
+    );
+    facts.set(
+        Fact::ActorDeployer,
+        !name.is_empty() && lists.deployers.contains(name),
+    );
+    facts.set(Fact::ActorEntra, kind == Kind::User && is_entra(user));
+    facts.set(
+        Fact::ActorDashboard,
+        account.is_some_and(|(namespace, account)| dashboard::is_account(namespace, account)),
+    );
+    facts.set(Fact::ActorImpersonating, event.impersonated_user.is_some());
+    facts.set(
+        Fact::ActorImpersonatesPrivileged,
+        event
+            .impersonated_user
+            .as_ref()
+            .is_some_and(|user| is_privileged(view, user)),
+    );
+    facts.set(
+        Fact::ActorImpersonationRefused,
+        code == 403
+            && event.impersonated_user.is_none()
+            && target::message(view).contains(" cannot impersonate"),
+    );
+    let arc =
+        account.is_some_and(|(namespace, _)| namespace == "azure-arc") && platform == Truth::True;
+    facts.set(
+        Fact::ActorApprovedImpersonator,
+        arc || (!name.is_empty() && lists.impersonators.contains(name)),
+    );
+}

@@ -70,7 +70,7 @@ facts! {
         DryRun = "dry_run", "a dry run: nothing was stored; a delete whose body was not logged is taken as real";
         Write = "write", "the verb changes something: create, update, patch, delete or deletecollection";
         Patch = "patch", "the verb is patch";
-        LongRunning = "long_running", "a request that stays open: watch, exec, attach, portforward, any proxy, or a followed log";
+        LongRunning = "long_running", "a request that stays open: watch, exec, attach, portforward, any proxy, or a log";
         Unchanged = "unchanged", "an update whose answer has the resourceVersion that was sent: nothing changed";
         BodyUnreadable = "body_unreadable", "a body was too big to log, was removed by the API server or was cut off";
     }
@@ -103,7 +103,7 @@ facts! {
         SourceIpPrivate = "source_ip.private", "the client's address is private (RFC 1918, fc00::/7)";
         SourceIpShared = "source_ip.shared", "the client's address is in 100.64.0.0/10 (carrier NAT, private-link NAT)";
         SourceIpPublic = "source_ip.public", "the client's address is none of loopback, link-local, private and shared";
-        SourceIpTrusted = "source_ip.trusted", "in the configured list trusted-networks; unknown where none is configured";
+        SourceIpTrusted = "source_ip.trusted", "in the configured list trusted-networks; false where none is configured";
         SourceIpUntrusted = "source_ip.untrusted", "outside the configured trusted-networks and node-networks, and not loopback; unknown where none is configured";
         SourceIpNode = "source_ip.node_network", "in the configured list node-networks; false where none is configured";
         SourceIpForged = "source_ip.forged_chain", "the client sent forwarding headers of its own: addresses stand before the client's";
@@ -126,12 +126,14 @@ facts! {
         DashboardDeployed = "dashboard.deployed", "the write leaves a workload that runs a dashboard image";
         DashboardNoLogin = "dashboard.no_login", "the dashboard's login is disabled or weakened by its arguments";
         DashboardPolicy = "dashboard.policy", "a NetworkPolicy that guards the dashboard, by its selector or its name";
+        DashboardPolicyOpen = "dashboard.policy_open", "such a policy is deleted, or left letting everyone in";
     }
     Exec {
         ExecShell = "exec.shell", "the command is a shell";
         ExecTty = "exec.tty", "a terminal was asked for";
         ExecStdin = "exec.stdin", "standard input was asked for";
-        ExecInteractiveShell = "exec.interactive_shell", "a shell with standard input or a terminal: what is typed is not logged";
+        ExecInteractiveShell = "exec.interactive_shell", "a shell with a terminal: what is typed is not logged";
+        ExecPipedShell = "exec.piped_shell", "a shell that reads its commands from standard input without a terminal: they are not logged";
         ExecReverseShell = "exec.reverse_shell", "the command opens a shell over the network";
         ExecDownload = "exec.download", "the command fetches something from the network";
         ExecMetadataEndpoint = "exec.metadata_endpoint", "the command names the cloud's metadata endpoint in any spelling, or its token path";
@@ -145,6 +147,7 @@ facts! {
         ExecMiner = "exec.miner", "the command names a cryptominer or a mining pool's protocol";
         ExecEncodedPayload = "exec.encoded_payload", "the command decodes something and runs it";
         ExecOffensiveTool = "exec.offensive_tool", "the command names a tool of attackers, or kubectl or az inside a container";
+        ExecNotable = "exec.notable", "the command has a detector of its own: any of interactive_shell, reverse_shell, download, metadata_endpoint, reads_credentials, copies_out, copies_in, breakout, installs_package, miner, encoded_payload and offensive_tool";
         ExecKubelet = "exec.kubelet", "run or exec at a kubelet through nodes/proxy, past the API server's own exec";
     }
     Role {
@@ -161,6 +164,7 @@ facts! {
         RoleIssuesTokens = "role.issues_tokens", "a rule grants creating tokens of service accounts";
         RoleWritesWebhooks = "role.writes_webhooks", "a rule grants writing admission webhooks or policies";
         RoleWritesNodes = "role.writes_nodes", "a rule grants writing nodes or their status";
+        RoleInfrastructure = "role.infrastructure", "any of approves_csr, issues_tokens, writes_webhooks and writes_nodes";
         RoleAggregated = "role.aggregated", "labels add the ClusterRole to admin, edit or view";
         RoleDangerous = "role.dangerous", "a rule grants what leads to more rights: see field role.dangerous";
         RoleSystem = "role.system", "the role or binding is Kubernetes' own by its name (system:…)";
@@ -169,14 +173,16 @@ facts! {
         BindingClusterAdmin = "binding.cluster_admin", "binds cluster-admin or an equivalent";
         BindingPrivilegedRole = "binding.privileged_role", "binds cluster-admin, admin, edit, or a privileged role of Kubernetes or AKS";
         BindingPublicRole = "binding.public_role", "binds a role that everyone has: discovery, basic-user, public-info-viewer";
+        BindingOrdinary = "binding.ordinary", "no privileged role is known to be bound: known even where the body is not";
+        BindingChanged = "binding.changed", "a binding is created, or its subjects or role may change";
         BindingClusterWide = "binding.cluster_wide", "is a ClusterRoleBinding";
         BindingToAnonymous = "binding.to_anonymous", "a subject is system:anonymous or system:unauthenticated";
-        BindingToEveryone = "binding.to_everyone", "a subject is system:authenticated or all service accounts";
+        BindingToEveryone = "binding.to_everyone", "a subject is system:authenticated, all service accounts, or system:anonymous or system:unauthenticated";
         BindingToServiceAccount = "binding.to_service_account", "a subject is a service account";
         BindingToDefaultServiceAccount = "binding.to_default_service_account", "a subject is the service account `default` of a namespace, or all of a namespace's";
         BindingToKubeSystem = "binding.to_kube_system", "a subject is a service account of kube-system";
         BindingToDashboard = "binding.to_dashboard", "a subject is the service account of a dashboard";
-        BindingToSelf = "binding.to_self", "a subject is the actor itself or, where no body says otherwise, a group of its own";
+        BindingToSelf = "binding.to_self", "a subject is the actor itself or a group that it is in";
     }
     Agent {
         AgentKubectl = "agent.kubectl", "the user agent says kubectl";
@@ -184,6 +190,7 @@ facts! {
         AgentOffensive = "agent.offensive", "the user agent names a tool of attackers: kube-hunter, peirates, kubeletctl, …";
         AgentGoDefault = "agent.go_default", "the user agent is Go's default, which some controllers use";
         AgentBrowser = "agent.browser", "the user agent is a browser's";
+        AgentTool = "agent.tool", "the user agent is that of a tool in someone's hands and no component's: kubectl, a script, a browser, an attacker's tool, or none";
         AgentTruncated = "agent.truncated", "the user agent was longer than the API server logs";
         AgentMissing = "agent.missing", "the request had no user agent";
     }

@@ -8,7 +8,9 @@ use std::borrow::Cow;
 
 use super::image::ImagePart;
 use super::view::View;
-use super::{admission, csr, image, pod, secret, service, workload};
+use super::{
+    actor, admission, agent, csr, image, pod, secret, service, source_ip, target, workload,
+};
 
 /// A field's value; a list is kept as one.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,8 +168,102 @@ impl Field {
 
 /// The value of `field` for the event behind `view`.
 pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
+    let event = view.event;
+    let object = view.object_ref();
+    let owned = |text: String| FieldValue::Str(Cow::Owned(text));
+    let list = |items: Vec<String>| FieldValue::List(items.into_iter().map(Cow::Owned).collect());
     match field {
-        Field::Cluster => FieldValue::from(view.origin.cluster.as_ref()),
+        Field::Cluster => view.origin.cluster.as_ref().into(),
+        Field::ClusterName if view.site.name.is_empty() => view
+            .origin
+            .cluster
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .into(),
+        Field::ClusterName => view.site.name.as_str().into(),
+        Field::Category => view.origin.category.as_str().into(),
+        Field::Verb => event.verb.as_ref().into(),
+        Field::Stage => event.stage.as_str().into(),
+        Field::AuditId => event.audit_id.as_ref().into(),
+        Field::RequestUri => event.request_uri.as_ref().into(),
+        Field::RequestPath => owned(target::path(&event.request_uri)),
+        Field::UserAgent => event.user_agent.as_ref().into(),
+        Field::UserAgentFamily => owned(agent::product(&event.user_agent).to_ascii_lowercase()),
+        Field::ActorUser => event.user.username.as_ref().into(),
+        Field::ActorGroups => borrowed(&event.user.groups),
+        Field::ActorEffective => event
+            .impersonated_user
+            .as_ref()
+            .unwrap_or(&event.user)
+            .username
+            .as_ref()
+            .into(),
+        Field::ActorImpersonated => event
+            .impersonated_user
+            .as_ref()
+            .map_or("", |user| user.username.as_ref())
+            .into(),
+        Field::ActorImpersonatedGroups => event
+            .impersonated_user
+            .as_ref()
+            .map_or(FieldValue::List(Vec::new()), |user| borrowed(&user.groups)),
+        Field::ActorServiceAccount => match actor::service_account(&event.user.username) {
+            Some((namespace, name)) => owned(format!("{namespace}/{name}")),
+            None => "".into(),
+        },
+        Field::ActorKind => actor::Kind::of(&event.user.username).as_str().into(),
+        Field::ActorCredential => event
+            .user
+            .extra
+            .iter()
+            .find(|(key, _)| key == "authentication.kubernetes.io/credential-id")
+            .and_then(|(_, values)| values.first())
+            .unwrap_or(&event.user.username)
+            .as_ref()
+            .into(),
+        Field::SourceIpAddress => owned(view.client().map_or(String::new(), |ip| ip.to_string())),
+        Field::SourceIpNetwork => owned(
+            view.client()
+                .and_then(source_ip::network)
+                .map_or(String::new(), |network| network.to_string()),
+        ),
+        Field::SourceIpClass => source_ip::Class::of(view.client()).as_str().into(),
+        Field::SourceIpChain => borrowed(&event.source_ips),
+        Field::ObjectGroup => object.api_group.as_ref().into(),
+        Field::ObjectResource => object.resource.as_ref().into(),
+        Field::ObjectSubresource => object.subresource.as_ref().into(),
+        Field::ObjectKind if object.subresource.is_empty() => object.resource.as_ref().into(),
+        Field::ObjectKind => owned(format!("{}/{}", object.resource, object.subresource)),
+        Field::ObjectNs => object.namespace.as_ref().into(),
+        Field::ObjectName => view.name().into(),
+        Field::ObjectRef => owned(reference(view)),
+        Field::ProxyPath if object.subresource == "proxy" => {
+            owned(format!("/{}", target::proxy_path(view)))
+        }
+        Field::ProxyPath => "".into(),
+        Field::ResponseCode => FieldValue::Int(
+            event
+                .response_status
+                .as_ref()
+                .map_or(0, |status| status.code),
+        ),
+        Field::ResponseReason => event
+            .response_status
+            .as_ref()
+            .map_or("", |status| status.reason.as_ref())
+            .into(),
+        Field::ResponseMessage => target::message(view).into(),
+        Field::DecisionReason => event
+            .annotation("authorization.k8s.io/reason")
+            .unwrap_or_default()
+            .into(),
+        Field::ExecCommand => owned(view.exec().line()),
+        Field::ExecContainer => view.exec().container.as_str().into(),
+        Field::ExecOrigin => view.exec().way.as_str().into(),
+        Field::RoleDangerous => owned(view.rules().dangerous()),
+        Field::BindingRole => owned(view.binding().role()),
+        Field::BindingSubjects => list(view.binding().subjects()),
 
         Field::PodImages => image::list(view, ImagePart::Reference),
         Field::PodRepositories => image::list(view, ImagePart::Repository),
@@ -187,7 +283,30 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::WebhookTargets => admission::targets(view),
         Field::TokenLifetime => secret::lifetime(view),
         Field::ObjectLabels => workload::labels(view),
-        _ => FieldValue::from(""),
+    }
+}
+
+fn borrowed<'v>(items: &'v [Cow<'_, str>]) -> FieldValue<'v> {
+    FieldValue::List(
+        items
+            .iter()
+            .map(|item| Cow::Borrowed(item.as_ref()))
+            .collect(),
+    )
+}
+
+/// The object for people: `namespace/name`, `name`, or what is listed.
+fn reference(view: &View<'_>) -> String {
+    let (namespace, name) = (view.namespace(), view.name());
+    match (namespace, name) {
+        ("", "") if view.event.object_ref.is_none() => target::path(&view.event.request_uri),
+        ("", "") => format!("all {}", view.resource()),
+        (namespace, "") => format!("all {} in {namespace}", view.resource()),
+        ("", name) => name.to_owned(),
+        (namespace, name) if view.resource() == "namespaces" && namespace == name => {
+            name.to_owned()
+        }
+        (namespace, name) => format!("{namespace}/{name}"),
     }
 }
 

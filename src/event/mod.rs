@@ -8,6 +8,7 @@ pub mod actor;
 pub mod admission;
 pub mod agent;
 pub mod audit;
+mod command;
 pub mod credential;
 pub mod csr;
 pub mod dashboard;

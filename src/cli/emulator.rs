@@ -1,0 +1,16 @@
+//! `lanner emulator`: an Event Hubs namespace on loopback.
+
+use clap::Args;
+
+use super::Exit;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5672")]
+    listen: std::net::SocketAddr,
+}
+
+pub fn run(_arguments: Arguments) -> anyhow::Result<Exit> {
+    anyhow::bail!("not built")
+}

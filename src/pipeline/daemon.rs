@@ -1,0 +1,143 @@
+//! The daemon: hubs, pipeline, store and deliveries, started together and stopped in order.
+//!
+//! This is the one place that spawns what lives as long as the process. A stop goes with the flow:
+//! first the sources, then the pipeline with what they had read, then deliveries for as long as the
+//! drain allows; what is left waits in the outbox.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::live::{self, Live, Parts, Settings};
+use crate::config::Config;
+use crate::deliver::{self, ConfigError, Deliveries, Receiver};
+use crate::source::Position;
+use crate::source::eventhubs::{HubStatus, read_hub};
+use crate::store::{Recovered, Store, StoreError};
+
+/// A daemon at work.
+pub struct Daemon {
+    pub settings: Arc<ArcSwap<Settings>>,
+    pub store: Arc<Store>,
+    /// One for each `[eventhubs.NAME]`.
+    pub hubs: Vec<Arc<HubStatus>>,
+    cancel: CancellationToken,
+    readers: TaskTracker,
+    live: Live,
+    deliveries: Deliveries,
+}
+
+/// Why a daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the store cannot be opened: {0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Receiver(#[from] ConfigError),
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Who hears what the daemon does.
+pub struct Observers {
+    pub pipeline: Arc<dyn live::Observer>,
+    pub deliveries: Arc<dyn deliver::Observer>,
+}
+
+impl Daemon {
+    /// Opens the store, goes on from what it holds, and starts everything.
+    pub async fn start(settings: Settings, observers: Observers) -> Result<Daemon, StartError> {
+        let config = settings.config.clone();
+        let receivers = receivers(&config)?;
+        let store_config = config.store.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&store_config)).await;
+        let (store, recovered) = match opened {
+            Ok(opened) => opened?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let store = Arc::new(store);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let cancel = CancellationToken::new();
+        // Deliveries outlive the sources: they are stopped by name, not by the common token.
+        let deliveries = deliver::start(
+            Arc::clone(&store),
+            receivers,
+            observers.deliveries,
+            deliver::Options::default(),
+            &CancellationToken::new(),
+        );
+        let (batches_in, batches) = mpsc::channel(config.pipeline.queue_batches.max(1) as usize);
+        let parts = Parts {
+            settings: Arc::clone(&settings),
+            store: Arc::clone(&store),
+            batches,
+            wake: deliveries.wake(),
+            observer: observers.pipeline,
+        };
+        let live = Live::start(parts, &recovered)?;
+        let readers = TaskTracker::new();
+        let mut hubs = Vec::new();
+        for (name, hub) in &config.eventhubs {
+            let status = Arc::new(HubStatus::new(name.as_str()));
+            hubs.push(Arc::clone(&status));
+            let (name, hub) = (name.clone(), hub.clone());
+            let positions = positions_of(&recovered, &hub.source(&name));
+            let (batches_in, cancel) = (batches_in.clone(), cancel.clone());
+            readers.spawn(async move {
+                read_hub(&name, hub, positions, batches_in, status, cancel).await;
+            });
+        }
+        readers.close();
+        Ok(Daemon {
+            settings,
+            store,
+            hubs,
+            cancel,
+            readers,
+            live,
+            deliveries,
+        })
+    }
+
+    /// Stops in the order of the flow. Each part has its own bound, so that a stop always ends.
+    pub async fn stop(self) {
+        let drain: Duration = self.settings.load().config.pipeline.drain_timeout.into();
+        self.cancel.cancel();
+        if tokio::time::timeout(drain, self.readers.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("a hub's reader did not stop in time");
+        }
+        let live = self.live;
+        let joined = tokio::task::spawn_blocking(move || live.join(drain)).await;
+        if joined.is_err() {
+            tracing::error!("the pipeline did not stop as it should");
+        }
+        self.deliveries.join(drain).await;
+    }
+}
+
+fn positions_of(recovered: &Recovered, source: &str) -> HashMap<String, Position> {
+    recovered
+        .positions
+        .iter()
+        .filter(|(partition, _)| &*partition.source == source)
+        .map(|(partition, position)| (partition.id.to_string(), *position))
+        .collect()
+}
+
+/// Every configured receiver under the name that routes say.
+pub fn receivers(config: &Config) -> Result<Vec<(String, Box<dyn Receiver>)>, ConfigError> {
+    let mut receivers: Vec<(String, Box<dyn Receiver>)> = Vec::new();
+    for (name, webhook) in &config.webhook {
+        let receiver = deliver::webhook::Webhook::new(name, webhook)?;
+        receivers.push((format!("webhook.{name}"), Box::new(receiver)));
+    }
+    Ok(receivers)
+}

@@ -1,0 +1,369 @@
+//! The daemon's pipeline: batches of hubs in, committed positions and notifications out.
+//!
+//! Worker threads take batches from one bounded queue and find matches; one thread judges them in
+//! the order in which the batches came, and commits positions, notifications and what the state
+//! learned in one transaction. Commits grow with the load: everything that is ready goes into the
+//! next one. CPU and disk so press back on the sources; receivers never do.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+
+use super::memory::Memory;
+use super::tally::Tally;
+use super::work::{Output, TimeRange, Worker};
+use crate::alert::group::Cause;
+use crate::alert::{Alert, redact};
+use crate::config::{Config, Subject};
+use crate::deliver::Wake;
+use crate::detect::order::Learning;
+use crate::detect::{Engine, Outcome};
+use crate::source::{Batch, Partition, Position};
+use crate::store::{Commit, Evicted, NewNotification, Quarantined, Recovered, Store, StoreError};
+
+/// Batches judged before a commit, at most: bounds what a crash has to read again.
+const BATCHES_PER_COMMIT: usize = 256;
+
+/// How often time is looked at where nothing comes in.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Bytes of deltas after which the state is written anew.
+const DELTAS_PER_SNAPSHOT: u64 = 16 << 20;
+
+/// First and longest pause after the store refused a commit.
+const STORE_PAUSE: Duration = Duration::from_millis(100);
+const STORE_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What a reload replaces, all at once.
+#[derive(Debug)]
+pub struct Settings {
+    pub config: Config,
+    pub engine: Arc<Engine>,
+}
+
+/// Hears what happens; for metrics and health.
+pub trait Observer: Send + Sync {
+    fn read(&self, _partition: &Partition, _tally: &Tally) {}
+    fn judged(&self, _detector: &str, _outcome: Outcome) {}
+    fn notified(&self, _alert: &Alert, _cause: Cause, _receivers: usize) {}
+    fn committed(&self, _took: Duration, _enqueued: Option<Timestamp>) {}
+    fn store_failed(&self, _error: &StoreError) {}
+    fn evicted(&self, _evicted: &Evicted) {}
+    fn state(&self, _entries: &[(&'static str, usize)], _evicted: u64) {}
+}
+
+/// The running pipeline; ends when the senders of its queue are gone.
+#[derive(Debug)]
+pub struct Live {
+    workers: Vec<JoinHandle<()>>,
+    judge: JoinHandle<()>,
+    abandon: Arc<AtomicBool>,
+}
+
+/// What the pipeline works with.
+pub struct Parts {
+    pub settings: Arc<ArcSwap<Settings>>,
+    pub store: Arc<Store>,
+    pub batches: tokio::sync::mpsc::Receiver<Batch>,
+    pub wake: Wake,
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Live {
+    /// Starts the threads, from what the store recovered.
+    pub fn start(parts: Parts, recovered: &Recovered) -> std::io::Result<Live> {
+        let Parts {
+            settings,
+            store,
+            batches,
+            wake,
+            observer,
+        } = parts;
+        let count = settings.load().config.pipeline.worker_count();
+        let queue = Arc::new(Mutex::new(Queue { batches, next: 0 }));
+        let (results_in, results) = mpsc::sync_channel(2 * count);
+        let mut workers = Vec::with_capacity(count);
+        for index in 0..count {
+            let queue = Arc::clone(&queue);
+            let settings = Arc::clone(&settings);
+            let results_in = results_in.clone();
+            let worker = std::thread::Builder::new()
+                .name(format!("work-{index}"))
+                .spawn(move || work(&queue, &settings, &results_in))?;
+            workers.push(worker);
+        }
+        let abandon = Arc::new(AtomicBool::new(false));
+        let judging = Judging {
+            memory: Memory::recover(recovered, Learning::Own),
+            settings,
+            store,
+            wake,
+            observer,
+            abandon: Arc::clone(&abandon),
+            waiting: BTreeMap::new(),
+            next: 0,
+            progress: BTreeMap::new(),
+        };
+        let judge = std::thread::Builder::new()
+            .name("judge".to_owned())
+            .spawn(move || judging.run(&results))?;
+        Ok(Live {
+            workers,
+            judge,
+            abandon,
+        })
+    }
+
+    /// Waits for the threads, after the sources have stopped. What they had read is judged and
+    /// committed. A store that refuses is given up after `patience`: what was not committed will be
+    /// read again.
+    pub fn join(self, patience: Duration) {
+        let started = Instant::now();
+        while !self.judge.is_finished() && started.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.abandon.store(true, Ordering::Release);
+        for thread in self.workers.into_iter().chain([self.judge]) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the pipeline ended badly");
+            }
+        }
+    }
+}
+
+/// Where workers take batches from, each with its number in the order of arrival.
+struct Queue {
+    batches: tokio::sync::mpsc::Receiver<Batch>,
+    next: u64,
+}
+
+/// A batch's result; its bytes are gone.
+struct Done {
+    number: u64,
+    engine: Arc<Engine>,
+    partition: Arc<Partition>,
+    to: Position,
+    at_end: bool,
+    enqueued: Option<Timestamp>,
+    output: Output,
+}
+
+fn work(queue: &Mutex<Queue>, settings: &ArcSwap<Settings>, results: &mpsc::SyncSender<Done>) {
+    let mut worker = Worker::default();
+    loop {
+        let (number, batch) = {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(batch) = queue.batches.blocking_recv() else {
+                return;
+            };
+            queue.next += 1;
+            (queue.next - 1, batch)
+        };
+        let engine = Arc::clone(&settings.load().engine);
+        let output = worker.process(&engine, &batch, TimeRange::default());
+        let done = Done {
+            number,
+            engine,
+            to: batch.to,
+            at_end: batch.at_end,
+            enqueued: batch.chunks.iter().filter_map(|chunk| chunk.enqueued).min(),
+            partition: batch.partition,
+            output,
+        };
+        if results.send(done).is_err() {
+            return;
+        }
+    }
+}
+
+/// How far a partition has come on the event clock.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    latest: Option<Timestamp>,
+    at_end: bool,
+}
+
+struct Judging {
+    memory: Memory,
+    settings: Arc<ArcSwap<Settings>>,
+    store: Arc<Store>,
+    wake: Wake,
+    observer: Arc<dyn Observer>,
+    abandon: Arc<AtomicBool>,
+    waiting: BTreeMap<u64, Done>,
+    next: u64,
+    progress: BTreeMap<Arc<Partition>, Progress>,
+}
+
+impl Judging {
+    fn run(mut self, results: &mpsc::Receiver<Done>) {
+        loop {
+            match results.recv_timeout(TICK) {
+                Ok(done) => {
+                    self.waiting.insert(done.number, done);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while self.waiting.len() < BATCHES_PER_COMMIT
+                && let Ok(done) = results.try_recv()
+            {
+                self.waiting.insert(done.number, done);
+            }
+            if !self.judge_and_commit() {
+                return;
+            }
+            if self.store.deltas_size() > DELTAS_PER_SNAPSHOT {
+                self.snapshot();
+            }
+        }
+        if self.judge_and_commit() {
+            self.snapshot();
+        }
+    }
+
+    /// Judges the batches whose turn it is and makes it durable; false where that was given up.
+    fn judge_and_commit(&mut self) -> bool {
+        let mut commit = Commit::default();
+        let mut positions: BTreeMap<Arc<Partition>, Position> = BTreeMap::new();
+        let mut enqueued = None;
+        while let Some(done) = self.waiting.remove(&self.next) {
+            self.next += 1;
+            positions.insert(Arc::clone(&done.partition), done.to);
+            enqueued = enqueued.max(done.enqueued);
+            self.judge(done, &mut commit);
+        }
+        let closed = self.memory.groups.close_quiet(self.watermark());
+        if positions.is_empty() && closed.is_empty() {
+            return true;
+        }
+        commit.positions = positions.into_iter().collect();
+        commit.delta = self.memory.take_delta();
+        self.commit(&commit, enqueued)
+    }
+
+    fn judge(&mut self, done: Done, commit: &mut Commit) {
+        let settings = self.settings.load();
+        let progress = self
+            .progress
+            .entry(Arc::clone(&done.partition))
+            .or_default();
+        progress.at_end = done.at_end;
+        if let Some((_, latest)) = done.output.tally.span {
+            progress.latest = progress.latest.max(Some(latest));
+        }
+        self.observer.read(&done.partition, &done.output.tally);
+        for record in done.output.damaged {
+            commit.quarantine.push(Quarantined {
+                source: format!("{}/{}", done.partition.source, done.partition.id),
+                position: format!("{}#{}", record.position.chunk, record.position.offset),
+                reason: record.reason.as_str().to_owned(),
+                raw: redact::redact(&String::from_utf8_lossy(&record.text))
+                    .into_owned()
+                    .into(),
+            });
+        }
+        let repeat = settings.config.alert.repeat_interval.signed();
+        for found in done.output.matches {
+            let judgement = self.memory.judge.judge(&done.engine, found);
+            let detector = done.engine.detector(judgement.found.detector);
+            self.observer.judged(&detector.id, judgement.outcome);
+            if judgement.outcome != Outcome::Alert {
+                continue;
+            }
+            let now = Timestamp::now();
+            let Some((alert, cause)) =
+                self.memory
+                    .groups
+                    .add(&done.engine, &judgement, now, repeat)
+            else {
+                continue;
+            };
+            let receivers = settings.config.route(Subject::from(&alert));
+            self.observer.notified(&alert, cause, receivers.len());
+            let body = match serde_json::to_string(&alert) {
+                Ok(body) => body,
+                Err(error) => {
+                    tracing::error!(%error, detector = %alert.detector.id, "an alert cannot be written");
+                    continue;
+                }
+            };
+            commit
+                .notifications
+                .extend(receivers.into_iter().map(|receiver| NewNotification {
+                    notification_id: alert.notification_id.clone(),
+                    receiver,
+                    severity: alert.severity,
+                    body: body.clone(),
+                }));
+        }
+    }
+
+    /// Event time that no partition will fall behind; wall time where all are read to their end, so
+    /// that alerts close although nothing comes in.
+    fn watermark(&self) -> Timestamp {
+        let lateness = self.settings.load().config.pipeline.lateness.signed();
+        let now = Timestamp::now();
+        let least = self
+            .progress
+            .values()
+            .map(|progress| {
+                if progress.at_end {
+                    now
+                } else {
+                    progress.latest.unwrap_or(now)
+                }
+            })
+            .min()
+            .unwrap_or(now);
+        least.checked_sub(lateness).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Writes until the store takes it: nothing is read on past what is not durable.
+    fn commit(&self, commit: &Commit, enqueued: Option<Timestamp>) -> bool {
+        let mut pause = STORE_PAUSE;
+        loop {
+            let started = Instant::now();
+            match self.store.commit(commit) {
+                Ok(committed) => {
+                    self.observer.committed(started.elapsed(), enqueued);
+                    for evicted in &committed.evicted {
+                        self.observer.evicted(evicted);
+                    }
+                    self.observer
+                        .state(&self.memory.entries(), self.memory.evicted());
+                    if committed.notifications > 0 {
+                        self.wake.wake();
+                    }
+                    return true;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the store refuses a commit; reading waits for it");
+                    self.observer.store_failed(&error);
+                    if self.abandon.load(Ordering::Acquire) {
+                        return false;
+                    }
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(STORE_PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    fn snapshot(&self) {
+        match self.memory.snapshot() {
+            Ok(state) => {
+                if let Err(error) = self.store.snapshot(&state) {
+                    tracing::error!(%error, "the snapshot cannot be written; the deltas are kept");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the state cannot be written as a snapshot"),
+        }
+    }
+}

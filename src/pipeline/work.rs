@@ -1,0 +1,97 @@
+//! The parallel half on one batch: decode its records, try each event against the detectors.
+//!
+//! A [`Worker`] belongs to one thread and keeps only buffers; what it finds depends on the batch
+//! alone.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::tally::Tally;
+use crate::decode::{Damage, Decoder, Payload, RecordPosition};
+use crate::detect::{Engine, Match};
+use crate::source::Batch;
+
+/// Bytes kept of a damaged record.
+const QUARANTINE_EXCERPT: usize = 64 * 1024;
+
+/// What a batch gave.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// In the order of the records.
+    pub matches: Vec<Match>,
+    pub tally: Tally,
+    pub damaged: Vec<DamagedRecord>,
+}
+
+/// A record for quarantine.
+#[derive(Debug, Clone)]
+pub struct DamagedRecord {
+    pub reason: Damage,
+    pub position: RecordPosition,
+    /// The record as received, up to a bound.
+    pub text: Vec<u8>,
+}
+
+/// Events outside are read and not judged.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TimeRange {
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+}
+
+impl TimeRange {
+    /// An event that tells no time is within every range.
+    fn contains(&self, time: Option<Timestamp>) -> bool {
+        time.is_none_or(|time| {
+            self.from.is_none_or(|from| time >= from) && self.to.is_none_or(|to| time < to)
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Worker {
+    decoder: Decoder,
+}
+
+impl Worker {
+    pub fn process(&mut self, engine: &Engine, batch: &Batch, range: TimeRange) -> Output {
+        let mut output = Output::default();
+        let Output {
+            matches,
+            tally,
+            damaged,
+        } = &mut output;
+        for chunk in &batch.chunks {
+            tally.bytes += chunk.bytes.len() as u64;
+            self.decoder.decode(chunk, &mut |record| {
+                tally.add_record(&record);
+                if let Some(reason) = record.damage {
+                    damaged.push(DamagedRecord {
+                        reason,
+                        position: record.position,
+                        text: record.raw[..record.raw.len().min(QUARANTINE_EXCERPT)].to_vec(),
+                    });
+                }
+                if let Payload::Audit(event) = &record.payload {
+                    let time = event.time().or(record.origin.time);
+                    if let Some(time) = time {
+                        tally.add_time(time);
+                    }
+                    if range.contains(time) {
+                        let partition = &batch.partition;
+                        engine.detect(event, &record.origin, partition, record.position, matches);
+                    }
+                }
+            });
+        }
+        output
+    }
+}
+
+/// The engine and range that all workers of a run share.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub engine: Arc<Engine>,
+    pub range: TimeRange,
+}

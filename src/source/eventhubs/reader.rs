@@ -1,0 +1,123 @@
+//! Reads a whole hub: finds its partitions, also those that are added later, and runs one reader
+//! for each.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::client::{Connector, close, limited};
+use super::config::EventHubConfig;
+use super::error::HubError;
+use super::partition::PartitionReader;
+use super::status::HubStatus;
+use crate::source::{Batch, Partition, Position};
+
+/// How often the hub is asked whether it has new partitions.
+const LIST_EVERY: Duration = Duration::from_secs(60);
+
+const MAX_DELAY: Duration = Duration::from_secs(30);
+
+/// Reads every partition of the hub into `out` until cancelled or until `out` is closed.
+///
+/// `name` is the section's name in the configuration; `positions` holds the last sequence number
+/// of partitions that were read before, by id; the others begin where the configuration says.
+///
+/// Batches of a partition come in order and without gaps, except after a position that has fallen
+/// out of the hub's retention. A change of `at_end` without events is said in an empty batch; it
+/// falls to false while the partition cannot be read.
+pub async fn read_hub(
+    name: &str,
+    config: EventHubConfig,
+    positions: HashMap<String, Position>,
+    out: mpsc::Sender<Batch>,
+    status: Arc<HubStatus>,
+    cancel: CancellationToken,
+) {
+    let source = config.source(name);
+    let connector = Arc::new(Connector::new(config));
+    let readers = TaskTracker::new();
+    // Ends the partitions' readers also if this future is dropped.
+    let cancel = cancel.child_token();
+    let _ends_readers = cancel.clone().drop_guard();
+
+    let mut known = HashSet::new();
+    let mut delays = delays();
+    loop {
+        let listing = tokio::select! {
+            () = cancel.cancelled() => break,
+            () = out.closed() => break,
+            listing = list(&connector) => listing,
+        };
+        let wait = match listing {
+            Ok(ids) => {
+                delays = self::delays();
+                status.listed();
+                let is_first = known.is_empty();
+                for id in ids {
+                    if !known.insert(id.clone()) {
+                        continue;
+                    }
+                    // What lies in a partition that was added meanwhile came after the start.
+                    let added = (!is_first).then_some(Position::START);
+                    let reader = PartitionReader {
+                        connector: Arc::clone(&connector),
+                        position: positions.get(&id).copied().or(added),
+                        status: status.partition(&id),
+                        partition: Arc::new(Partition {
+                            source: Arc::clone(&source),
+                            id: id.into(),
+                        }),
+                        out: out.clone(),
+                        cancel: cancel.clone(),
+                        at_end: false,
+                    };
+                    readers.spawn(reader.run());
+                }
+                LIST_EVERY
+            }
+            Err(error) => {
+                let delay = delays.next().unwrap_or(MAX_DELAY);
+                status.listing_failed(&error);
+                tracing::warn!(
+                    source = %source,
+                    fault = ?error.fault,
+                    retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                    %error,
+                    "the hub's partitions could not be listed"
+                );
+                delay
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            () = out.closed() => break,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    cancel.cancel();
+    readers.close();
+    readers.wait().await;
+    status.stopped();
+}
+
+/// The ids of the hub's partitions.
+async fn list(connector: &Connector) -> Result<Vec<String>, HubError> {
+    let client = connector.consumer().await?;
+    let properties = limited("hub properties", client.get_eventhub_properties()).await;
+    close(client).await;
+    Ok(properties?.partition_ids)
+}
+
+fn delays() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(MAX_DELAY)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}

@@ -1,0 +1,464 @@
+//! The Event Hubs source against the emulator on loopback, through Microsoft's own clients.
+#![cfg(feature = "emulator")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lanner::config::secret::Secret;
+use lanner::emulator::{Emulator, EmulatorConfig, HubConfig, Retention};
+use lanner::source::eventhubs::{
+    EventHubConfig, HubProducer, HubSnapshot, HubStatus, Start, State, read_hub,
+};
+use lanner::source::{Batch, Position};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long a test waits for what must come; only a failure takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const HUB: &str = "audit";
+
+async fn emulator(partitions: u32) -> Emulator {
+    emulator_with(HubConfig::new(HUB, partitions)).await
+}
+
+async fn emulator_with(hub: HubConfig) -> Emulator {
+    let config = EmulatorConfig {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        hubs: vec![hub],
+    };
+    Emulator::start(config).await.expect("the emulator starts")
+}
+
+fn config(emulator: &Emulator) -> EventHubConfig {
+    let text = format!("hub = {HUB:?}\nauth = \"connection-string\"");
+    let mut config: EventHubConfig = toml::from_str(&text).expect("a configuration");
+    config.connection_string = Some(Secret::new(emulator.connection_string()));
+    assert_eq!(config.problem(), None);
+    config
+}
+
+fn publish(emulator: &Emulator, partition: &str, payloads: std::ops::Range<usize>) {
+    for number in payloads {
+        let body = Bytes::from(format!("event {number}"));
+        emulator
+            .publish(HUB, partition, body)
+            .expect("the partition exists");
+    }
+}
+
+fn events(numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|number| format!("event {number}")).collect()
+}
+
+/// A hub being read, and what came of it.
+struct Reading {
+    batches: mpsc::Receiver<Batch>,
+    status: Arc<HubStatus>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+    read: BTreeMap<String, Vec<String>>,
+    positions: HashMap<String, Position>,
+    at_end: BTreeMap<String, bool>,
+}
+
+impl Reading {
+    fn start(config: EventHubConfig, positions: HashMap<String, Position>) -> Reading {
+        let (out, batches) = mpsc::channel(4);
+        let status = Arc::new(HubStatus::new("main"));
+        let cancel = CancellationToken::new();
+        let reading = read_hub(
+            "main",
+            config,
+            positions.clone(),
+            out,
+            Arc::clone(&status),
+            cancel.clone(),
+        );
+        Reading {
+            batches,
+            task: tokio::spawn(reading),
+            status,
+            cancel,
+            read: BTreeMap::new(),
+            positions,
+            at_end: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one batch and checks what batches promise.
+    async fn take(&mut self) {
+        let batch = tokio::time::timeout(PATIENCE, self.batches.recv())
+            .await
+            .unwrap_or_else(|_| panic!("nothing came: {:#?}", self.status.snapshot()))
+            .expect("the source runs");
+        let id = batch.partition.id.to_string();
+        assert_eq!(&*batch.partition.source, "main/audit/$Default");
+        if let Some(position) = self.positions.get(&id) {
+            assert!(batch.from >= *position, "{batch:?}");
+        }
+        let mut last = batch.from;
+        for chunk in &batch.chunks {
+            assert!(Position(chunk.position) > last, "{batch:?}");
+            assert!(chunk.enqueued.is_some());
+            last = Position(chunk.position);
+        }
+        assert_eq!(last, batch.to);
+        let read = self.read.entry(id.clone()).or_default();
+        for chunk in batch.chunks {
+            read.push(String::from_utf8(chunk.bytes.to_vec()).expect("text"));
+        }
+        self.positions.insert(id.clone(), batch.to);
+        self.at_end.insert(id, batch.at_end);
+    }
+
+    async fn until(&mut self, done: impl Fn(&Reading) -> bool) {
+        while !done(self) {
+            self.take().await;
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.read.values().map(Vec::len).sum()
+    }
+
+    /// Takes batches until there are `count` events, and checks that no more come at once.
+    async fn until_count(&mut self, count: usize) {
+        self.until(|reading| reading.count() >= count).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        while let Ok(batch) = self.batches.try_recv() {
+            assert!(
+                batch.chunks.is_empty(),
+                "more than {count} events: {batch:?}"
+            );
+            self.at_end
+                .insert(batch.partition.id.to_string(), batch.at_end);
+        }
+        assert_eq!(self.count(), count);
+    }
+
+    async fn until_status(&self, done: impl Fn(&HubSnapshot) -> bool) -> HubSnapshot {
+        let begin = std::time::Instant::now();
+        loop {
+            let snapshot = self.status.snapshot();
+            if done(&snapshot) {
+                return snapshot;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{snapshot:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.cancel.cancel();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("the source ends")
+            .expect("the source does not panic");
+        let snapshot = self.status.snapshot();
+        assert_eq!(snapshot.state, State::Stopped);
+        assert!(
+            snapshot
+                .partitions
+                .iter()
+                .all(|p| p.state == State::Stopped)
+        );
+    }
+}
+
+fn start_of(partition: &str, position: i64) -> HashMap<String, Position> {
+    HashMap::from([(partition.to_owned(), Position(position))])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_from_the_earliest_and_goes_on() {
+    let emulator = emulator(1).await;
+    publish(&emulator, "0", 0..10);
+    let mut reading = Reading::start(config(&emulator), HashMap::new());
+    reading.until_count(10).await;
+    publish(&emulator, "0", 10..15);
+    reading.until_count(15).await;
+    assert_eq!(reading.read["0"], events(0..15));
+    reading.until(|reading| reading.at_end["0"]).await;
+    let snapshot = reading.until_status(HubSnapshot::is_ready).await;
+    assert_eq!(snapshot.partitions[0].last_sequence_number, Some(14));
+    assert_eq!(snapshot.partitions[0].lag(), Some(0));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_on_after_the_stored_position() {
+    let emulator = emulator(1).await;
+    publish(&emulator, "0", 0..10);
+    let mut reading = Reading::start(config(&emulator), start_of("0", 6));
+    reading.until_count(3).await;
+    assert_eq!(reading.read["0"], events(7..10));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_from_the_latest() {
+    let emulator = emulator(1).await;
+    publish(&emulator, "0", 0..10);
+    let start = EventHubConfig {
+        start: Start::Latest,
+        ..config(&emulator)
+    };
+    let mut reading = Reading::start(start, HashMap::new());
+    reading
+        .until(|reading| reading.at_end.contains_key("0"))
+        .await;
+    assert_eq!(reading.positions["0"], Position(9));
+    publish(&emulator, "0", 10..12);
+    reading.until_count(2).await;
+    assert_eq!(reading.read["0"], events(10..12));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_from_a_time() {
+    let emulator = emulator(1).await;
+    publish(&emulator, "0", 0..5);
+    // Enqueued times are in milliseconds.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let time = jiff::Timestamp::now();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    publish(&emulator, "0", 5..8);
+    let start = EventHubConfig {
+        start: Start::Time(time),
+        ..config(&emulator)
+    };
+    let mut reading = Reading::start(start, HashMap::new());
+    reading.until_count(3).await;
+    assert_eq!(reading.read["0"], events(5..8));
+    reading.stop().await;
+
+    // A time after everything in the hub: what comes later is read.
+    let start = EventHubConfig {
+        start: Start::Time(jiff::Timestamp::now() + Duration::from_millis(5)),
+        ..config(&emulator)
+    };
+    let mut reading = Reading::start(start, HashMap::new());
+    reading
+        .until(|reading| reading.at_end.contains_key("0"))
+        .await;
+    publish(&emulator, "0", 8..10);
+    reading.until_count(2).await;
+    assert_eq!(reading.read["0"], events(8..10));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_connections_lose_nothing_and_repeat_nothing() {
+    let emulator = emulator(2).await;
+    let mut reading = Reading::start(config(&emulator), HashMap::new());
+    for round in 0..3 {
+        let numbers = round * 50..(round + 1) * 50;
+        publish(&emulator, "0", numbers.clone());
+        reading.until(|reading| reading.count() > round * 100).await;
+        emulator.drop_connections();
+        publish(&emulator, "1", numbers);
+        reading.until_count((round + 1) * 100).await;
+    }
+    assert_eq!(reading.read["0"], events(0..150));
+    assert_eq!(reading.read["1"], events(0..150));
+    let snapshot = reading.until_status(HubSnapshot::is_ready).await;
+    assert!(snapshot.partitions.iter().all(|p| p.reconnects > 0));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_link_is_said_and_read_on() {
+    let emulator = emulator(1).await;
+    publish(&emulator, "0", 0..3);
+    let mut reading = Reading::start(config(&emulator), HashMap::new());
+    reading.until_count(3).await;
+    assert_eq!(emulator.steal_links(HUB, "0").expect("it exists"), 1);
+    reading
+        .until_status(|hub| hub.partitions[0].state == State::Stolen)
+        .await;
+    publish(&emulator, "0", 3..6);
+    reading.until_count(6).await;
+    assert_eq!(reading.read["0"], events(0..6));
+    reading.until_status(HubSnapshot::is_ready).await;
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_higher_owner_level_takes_the_partition() {
+    let emulator = emulator(1).await;
+    publish(&emulator, "0", 0..3);
+    let with_level = |level| EventHubConfig {
+        owner_level: Some(level),
+        ..config(&emulator)
+    };
+    let mut first = Reading::start(with_level(1), HashMap::new());
+    first.until_count(3).await;
+    let mut second = Reading::start(with_level(2), HashMap::new());
+    second.until_count(3).await;
+    first
+        .until_status(|hub| hub.partitions[0].state == State::Stolen)
+        .await;
+    publish(&emulator, "0", 3..5);
+    second.until_count(5).await;
+    second.stop().await;
+    // The lower level gets the partition back, and goes on where it was.
+    first.until_count(5).await;
+    assert_eq!(first.read["0"], events(0..5));
+    first.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_official_producer_sends_is_read() {
+    let emulator = emulator(4).await;
+    let mut producer = HubProducer::open(config(&emulator))
+        .await
+        .expect("the producer connects");
+    let mut reading = Reading::start(config(&emulator), HashMap::new());
+    for partition in ["0", "1", "2", "3"] {
+        let payloads: Vec<Bytes> = events(0..20).into_iter().map(Bytes::from).collect();
+        producer
+            .send(Some(partition), &payloads)
+            .await
+            .expect("they are sent");
+    }
+    // More than one message may hold.
+    let large = vec![Bytes::from(vec![b'x'; 400 * 1024]); 4];
+    producer
+        .send(Some("2"), &large)
+        .await
+        .expect("they are sent");
+    producer
+        .send(None, &[Bytes::from_static(b"anywhere")])
+        .await
+        .expect("it is sent");
+    reading.until_count(85).await;
+    for partition in ["0", "1", "2", "3"] {
+        assert_eq!(reading.read[partition][..20], events(0..20));
+    }
+    let lengths: Vec<usize> = reading.read["2"].iter().map(String::len).collect();
+    assert_eq!(lengths.iter().filter(|len| **len == 400 * 1024).count(), 4);
+    assert!(
+        reading
+            .read
+            .values()
+            .flatten()
+            .any(|text| text == "anywhere")
+    );
+    let too_large = Bytes::from(vec![b'x'; 2 << 20]);
+    assert!(producer.send(Some("0"), &[too_large]).await.is_err());
+    producer.close().await.expect("it closes");
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_out_of_retention_is_counted_and_left() {
+    let emulator = emulator_with(HubConfig {
+        retention: Retention {
+            events: 5,
+            bytes: usize::MAX,
+        },
+        ..HubConfig::new(HUB, 1)
+    })
+    .await;
+    publish(&emulator, "0", 0..20);
+    let mut reading = Reading::start(config(&emulator), start_of("0", 3));
+    reading.until_count(5).await;
+    assert_eq!(reading.read["0"], events(15..20));
+    assert_eq!(reading.status.snapshot().partitions[0].lost, 11);
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_made_anew_is_read_from_its_begin() {
+    let emulator = emulator(1).await;
+    publish(&emulator, "0", 0..4);
+    let (out, mut batches) = mpsc::channel(4);
+    let status = Arc::new(HubStatus::new("main"));
+    let cancel = CancellationToken::new();
+    let reading = tokio::spawn(read_hub(
+        "main",
+        config(&emulator),
+        start_of("0", 1000),
+        out,
+        Arc::clone(&status),
+        cancel.clone(),
+    ));
+    let batch = tokio::time::timeout(PATIENCE, batches.recv())
+        .await
+        .expect("in time")
+        .expect("a batch");
+    assert_eq!((batch.from, batch.to), (Position::START, Position(3)));
+    assert_eq!(status.snapshot().partitions[0].rewinds, 1);
+    cancel.cancel();
+    reading.await.expect("it ends");
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_told_from_an_unreachable_hub() {
+    let emulator = emulator(1).await;
+    emulator.faults().refuse_tokens(true);
+    let reading = Reading::start(config(&emulator), HashMap::new());
+    let snapshot = reading
+        .until_status(|hub| hub.state == State::Unauthorized)
+        .await;
+    let error = snapshot.error.expect("there is an error");
+    assert!(error.contains("401"), "{error}");
+    assert!(!error.contains("bGFubmVy"), "{error}");
+    assert!(!snapshot.listed);
+    emulator.faults().refuse_tokens(false);
+    reading.until_status(HubSnapshot::is_ready).await;
+    reading.stop().await;
+    let mut unreachable = config(&emulator);
+    emulator.shutdown().await;
+
+    unreachable.start = Start::Earliest;
+    let reading = Reading::start(unreachable, HashMap::new());
+    let snapshot = reading.until_status(|hub| hub.error.is_some()).await;
+    assert_eq!(snapshot.state, State::Backoff);
+    let error = snapshot.error.expect("there is an error");
+    assert!(error.contains("refused"), "{error}");
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_hub_is_said() {
+    let emulator = emulator(1).await;
+    let other = EventHubConfig {
+        hub: "other".to_owned(),
+        ..config(&emulator)
+    };
+    let reading = Reading::start(other, HashMap::new());
+    let snapshot = reading.until_status(|hub| hub.error.is_some()).await;
+    assert_eq!(snapshot.state, State::Backoff);
+    let error = snapshot.error.expect("there is an error");
+    assert!(error.contains("could not be found"), "{error}");
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_comes_up_late_is_found() {
+    let emulator = emulator(1).await;
+    emulator.faults().refuse_connections(true);
+    publish(&emulator, "0", 0..2);
+    let mut reading = Reading::start(config(&emulator), HashMap::new());
+    reading.until_status(|hub| hub.error.is_some()).await;
+    emulator.faults().refuse_connections(false);
+    reading.until_count(2).await;
+    reading.stop().await;
+    emulator.shutdown().await;
+}
