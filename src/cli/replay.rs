@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::Exit;
 use super::output::{Format, JsonWriter, colour};
-use super::setup;
+use super::setup::{self, Setup};
 use crate::alert::escape::visible;
 use crate::alert::group::{Groups, alert_of};
-use crate::alert::{Alert, Kind, Severity, render};
+use crate::alert::{Alert, Severity, render};
 use crate::config::{Period, Profile};
 use crate::detect::Engine;
 use crate::detect::order::{Judge, Judgement, Learning, Outcome};
@@ -71,12 +71,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let learning = arguments
         .learn
         .map_or(Learning::Archive, |learn| Learning::For(learn.signed()));
-    let lateness = setup.config.pipeline.lateness.signed();
-    let mut detectors = setup.detectors;
-    if arguments.profile.unwrap_or(setup.config.alert.profile) == Profile::Default {
-        detectors.retain(|detector| detector.kind != Kind::Hygiene);
-    }
-    let engine = Arc::new(Engine::new(detectors, setup.sites));
+    let config = setup.loaded.config;
+    let lateness = config.pipeline.lateness.signed();
+    let profile = arguments.profile.unwrap_or(config.alert.profile);
+    let engine = Arc::new(Setup::engine(setup.detectors, &config, profile));
     let task = Task {
         engine: Arc::clone(&engine),
         range: TimeRange {
