@@ -5,6 +5,7 @@
 
 pub mod escape;
 pub mod redact;
+pub mod render;
 
 use std::fmt;
 use std::str::FromStr;
