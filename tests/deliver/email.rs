@@ -1,12 +1,10 @@
 //! Deliveries by e-mail, against a mail server on loopback that refuses in every way it may.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::smtp::{Script, Server};
-use common::{Outbox, alert, eventually};
+use crate::common::{Outbox, alert, eventually};
+use crate::smtp::{Script, Server};
 use lanner::alert::Severity;
 use lanner::config::secret::Secret;
 use lanner::deliver::email::{Email, EmailConfig, Tls};

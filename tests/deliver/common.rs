@@ -1,8 +1,5 @@
 //! What the tests of deliveries share: an outbox in a temporary folder, an alert, servers.
 
-pub mod http;
-pub mod smtp;
-
 use std::sync::Arc;
 use std::time::Duration;
 

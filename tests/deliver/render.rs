@@ -1,8 +1,6 @@
 //! What people see of an alert, and that an attacker's text cannot be more than text in it.
 
-mod common;
-
-use common::alert;
+use crate::common::alert;
 use lanner::alert::{Alert, Severity, Status, render};
 
 /// An alert whose every text from the log is hostile.
