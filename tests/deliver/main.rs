@@ -1,0 +1,8 @@
+//! From the outbox to a receiver, and what people see there: webhooks, mails, terminals.
+
+mod common;
+mod email;
+mod http;
+mod queue;
+mod render;
+mod smtp;
