@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Exit;
 use super::output::{Format, JsonWriter, colour};
 use super::setup::{self, Setup};
-use crate::alert::escape::visible;
+use crate::alert::escape::printable;
 use crate::alert::group::{Groups, alert_of};
 use crate::alert::{Alert, Severity, render};
 use crate::config::{Period, Profile};
@@ -204,7 +204,7 @@ impl<W: Write> Printer<'_, W> {
                 judgement.outcome.as_str(),
                 alert.severity.as_str(),
                 alert.detector.id,
-                visible(&alert.summary)
+                printable(&alert.summary)
             )?;
             return Ok(());
         }
@@ -342,7 +342,11 @@ fn report(summary: &Summary, engine: &Engine, elapsed: Duration) {
         );
     }
     for broken in summary.broken.iter().chain(&summary.skipped) {
-        eprintln!("{}: {}", visible(&broken.input), visible(&broken.message));
+        eprintln!(
+            "{}: {}",
+            printable(&broken.input),
+            printable(&broken.message)
+        );
     }
     if tally.saw(Category::KubeAuditAdmin) && !tally.saw(Category::KubeAudit) {
         let blind = engine
