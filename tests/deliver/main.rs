@@ -4,5 +4,6 @@ mod common;
 mod email;
 mod http;
 mod queue;
+mod real;
 mod render;
 mod smtp;
