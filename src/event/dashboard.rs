@@ -2,6 +2,7 @@
 
 use super::actor;
 use super::json::Json;
+use super::target;
 use super::view::View;
 use super::{Fact, FactSet, Truth};
 
@@ -39,7 +40,7 @@ pub(super) fn is_own(view: &View<'_>) -> bool {
     let (name, verb) = (view.name(), view.event.verb.as_ref());
     let reads = matches!(verb, "get" | "list" | "watch");
     match (object.api_group.as_ref(), object.resource.as_ref()) {
-        ("", "") => view.is(Fact::TargetHealth),
+        ("", "") => target::is_health(view),
         ("authorization.k8s.io" | "authentication.k8s.io", _) => verb == "create",
         ("metrics.k8s.io", "pods" | "nodes") => reads,
         _ if object.namespace != namespace => false,
