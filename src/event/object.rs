@@ -172,11 +172,11 @@ fn imitates_system(name: &str) -> bool {
             return true;
         }
         // Short names have too many honest neighbours.
-        system.len() >= 7 && {
-            let stem = stem(name);
-            stem.len() >= 6
-                && (strsim::osa_distance(stem, system) == 1 || unmask(stem) == unmask(system))
-        }
+        system.len() >= 7
+            && [name, stem(name)].iter().any(|name| {
+                name.len() >= 6
+                    && (strsim::osa_distance(name, system) == 1 || unmask(name) == unmask(system))
+            })
     })
 }
 
