@@ -68,13 +68,17 @@ pub(super) fn service_facts(view: &View<'_>, facts: &mut FactSet) {
                 .any(|labels| object::application_labels(labels).any(|label| apps.contains(label)))
     });
     let delta = object::is_delta(view);
-    set(Fact::IngressNoTls, ingresses, &|o| {
-        let spec = o.get("spec");
-        match spec.get("tls") {
-            Json::Null => !delta && !spec.is_null(),
-            tls => tls.items().is_empty(),
-        }
-    });
+    set(
+        Fact::IngressNoTls,
+        ingresses && view.touches("spec"),
+        &|o| {
+            let spec = o.get("spec");
+            match spec.get("tls") {
+                Json::Null => !delta && !spec.is_null(),
+                tls => tls.items().is_empty(),
+            }
+        },
+    );
     set(Fact::IngressHttpApplicationRouting, ingresses, &|o| {
         const CLASS: &str = "addon-http-application-routing";
         o.at(&["spec", "ingressClassName"]).str() == CLASS
