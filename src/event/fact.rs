@@ -239,7 +239,6 @@ facts! {
     Image {
         ImageForeignRegistry = "image.foreign_registry", "an image comes from a registry that the list allowed-registries does not name";
         ImageMutable = "image.mutable", "an image has neither digest nor tag, or the tag latest";
-        ImageNoDigest = "image.no_digest", "an image is not pinned by digest";
         ImageMiner = "image.miner", "an image, command, argument or environment variable is a cryptominer's";
         ImageAttackTool = "image.attack_tool", "an image, command or argument is a known attack tool's";
         ImageDebug = "image.debug", "an image is a debugging or bare operating system image (list debug-images)";

@@ -222,6 +222,25 @@ pub(super) fn effective<'v>(view: &'v View<'_>) -> Object<'v> {
     }
 }
 
+/// What the request asks for, with a JSON Patch spread.
+pub(super) fn asked<'v>(view: &'v View<'_>) -> Option<&'v Json<'v>> {
+    match view.request_object() {
+        Some(Json::Array(_)) => view.spread_patch().map(|spread| spread as &Json<'v>),
+        other => other.map(|request| request as &Json<'v>),
+    }
+}
+
+/// What a JSON Patch removes right below `prefix`.
+pub(super) fn removed(view: &View<'_>, prefix: &str) -> Vec<String> {
+    view.request_object()
+        .map_or(&[][..], |request| request.items())
+        .iter()
+        .filter(|step| step.get("op").str() == "remove")
+        .filter_map(|step| step.get("path").str().strip_prefix(prefix))
+        .map(|key| key.replace("~1", "/").replace("~0", "~"))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
