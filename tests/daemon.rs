@@ -24,8 +24,12 @@ type Received = Arc<Mutex<Vec<(String, Value)>>>;
 
 async fn receiver() -> (SocketAddr, Received) {
     let received = Received::default();
-    let app = Router::new().route("/", post(take)).with_state(Arc::clone(&received));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let app = Router::new()
+        .route("/", post(take))
+        .with_state(Arc::clone(&received));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { axum::serve(listener, app).await });
     (address, received)
@@ -48,7 +52,11 @@ async fn emulator() -> Emulator {
 
 /// A record of an exec into `pod`, as Azure wraps it.
 fn exec(pod: &str, second: usize) -> Bytes {
-    let time = format!("2026-11-20T10:{:02}:{:02}.000000Z", second / 60, second % 60);
+    let time = format!(
+        "2026-11-20T10:{:02}:{:02}.000000Z",
+        second / 60,
+        second % 60
+    );
     let event = json!({
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
         "auditID": format!("a0000000-0000-4000-8000-{second:012}"),
@@ -167,7 +175,9 @@ async fn killed_and_started_again_it_skips_nothing_and_renames_nothing() {
         while published < PODS * (round + 1) / (KILLS + 1) {
             let partition = (published % 2).to_string();
             let body = exec(&format!("web-{published}"), published);
-            emulator.publish("audit", &partition, body).expect("the partition exists");
+            emulator
+                .publish("audit", &partition, body)
+                .expect("the partition exists");
             published += 1;
         }
         if round < KILLS {
@@ -182,7 +192,11 @@ async fn killed_and_started_again_it_skips_nothing_and_renames_nothing() {
     }
 
     for (pod, ids) in by_pod(&received) {
-        assert_eq!(ids.len(), 1, "{pod} was notified under several ids: {ids:?}");
+        assert_eq!(
+            ids.len(),
+            1,
+            "{pod} was notified under several ids: {ids:?}"
+        );
     }
     emulator.shutdown().await;
 }
@@ -198,8 +212,11 @@ async fn says_how_it_is_and_stops_when_told() {
         listener.local_addr().expect("an address").port()
     };
     let text = std::fs::read_to_string(&config).expect("a file");
-    std::fs::write(&config, text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\"")))
-        .expect("a file");
+    std::fs::write(
+        &config,
+        text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\"")),
+    )
+    .expect("a file");
 
     let mut daemon = Daemon::start(&config);
     let base = format!("http://127.0.0.1:{port}");
@@ -207,19 +224,31 @@ async fn says_how_it_is_and_stops_when_told() {
         let url = format!("{base}{path}");
         async move {
             match reqwest::get(url).await {
-                Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
+                Ok(answer) => (
+                    answer.status().as_u16(),
+                    answer.text().await.unwrap_or_default(),
+                ),
                 Err(_) => (0, String::new()),
             }
         }
     };
     let started = Instant::now();
     while get("/readyz").await.0 != 200 {
-        assert!(started.elapsed() < PATIENCE, "not ready: {:?}", get("/readyz").await);
+        assert!(
+            started.elapsed() < PATIENCE,
+            "not ready: {:?}",
+            get("/readyz").await
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(get("/livez").await.0, 200);
-    emulator.publish("audit", "0", exec("web-0", 0)).expect("the partition exists");
-    until("a notification", || !received.lock().expect("no panic").is_empty()).await;
+    emulator
+        .publish("audit", "0", exec("web-0", 0))
+        .expect("the partition exists");
+    until("a notification", || {
+        !received.lock().expect("no panic").is_empty()
+    })
+    .await;
     let (_, metrics) = get("/metrics").await;
     for series in [
         "lanner_records_total{category=\"kube-audit\",form=\"escaped\"} 1",
