@@ -312,7 +312,7 @@ facts! {
         ConfigMapCoreDns = "configmap.coredns", "the config map configures CoreDNS";
         ConfigMapBookkeeping = "configmap.bookkeeping", "the config map is a controller's own: leader election, root certificate, status";
         ServiceAccountWorkloadIdentity = "service_account.workload_identity", "the service account is bound to an Entra identity (azure.workload.identity)";
-        RequestEmptyReason = "request.empty_reason", "the request was allowed and the authorizer gave no reason";
+        RequestEmptyReason = "request.empty_reason", "the request was allowed, and the authorizer's reason is logged as empty";
         ActorUnlisted = "actor.unlisted", "the actor is a person whom the list allowed-users does not name";
         SiteAllowsUsers = "site.allows_users", "the list allowed-users is configured";
         SiteAllowsNamespaces = "site.allows_namespaces", "the list allowed-namespaces is configured";

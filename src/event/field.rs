@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use super::image::ImagePart;
 use super::view::View;
 use super::{
-    actor, admission, agent, csr, image, object, pod, secret, service, source_ip, target, workload,
+    actor, admission, agent, csr, image, object, pod, pod_security, secret, service, source_ip,
+    target, workload,
 };
 
 /// A field's value; a list is kept as one.
@@ -274,7 +275,7 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::PodCapabilities => pod::capability_names(view),
         Field::PodServiceAccount => pod::service_account(view),
         Field::PodNode => pod::node(view),
-        Field::PodFindings => pod::findings(view),
+        Field::PodFindings => pod_security::findings(view),
         Field::PodCommands => pod::command_lines(view),
         Field::WorkloadReplicas => workload::replicas(view),
         Field::ServiceType => service::service_type(view),

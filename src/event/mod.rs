@@ -21,6 +21,7 @@ pub mod namespace;
 pub mod network;
 pub mod object;
 pub mod pod;
+pub mod pod_security;
 pub mod rbac;
 pub mod secret;
 pub mod service;

@@ -173,28 +173,19 @@ fn imitates_system(name: &str) -> bool {
         }
         // Short names have too many honest neighbours.
         system.len() >= 7
-            && [name, stem(name)].iter().any(|name| {
+            && stems(name).any(|name| {
                 name.len() >= 6
                     && (strsim::osa_distance(name, system) == 1 || unmask(name) == unmask(system))
             })
     })
 }
 
-/// `name` without what ReplicaSets and DaemonSets add to it.
-fn stem(name: &str) -> &str {
-    let mut stem = name;
-    for _ in 0..2 {
-        match stem.rsplit_once('-') {
-            Some((head, tail))
-                if (4..=10).contains(&tail.len()) && tail.bytes().any(|b| b.is_ascii_digit()) =>
-            {
-                stem = head;
-            }
-            Some((head, tail)) if tail.len() == 5 && stem.len() == name.len() => stem = head,
-            _ => break,
-        }
-    }
-    stem
+/// `name`, and without the one or two parts that DaemonSets and Deployments add for their pods.
+fn stems(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |name| {
+        name.rsplit_once('-').map(|(stem, _)| stem)
+    })
+    .take(3)
 }
 
 /// Letters that are mistaken for one another made the same.

@@ -34,10 +34,7 @@ pub(super) fn secret_facts(view: &View<'_>, facts: &mut FactSet) {
     facts.set(
         Fact::RequestEmptyReason,
         view.event.annotation("authorization.k8s.io/decision") == Some("allow")
-            && view
-                .event
-                .annotation("authorization.k8s.io/reason")
-                .is_none_or(str::is_empty),
+            && view.event.annotation("authorization.k8s.io/reason") == Some(""),
     );
     let lists = &view.site.lists;
     facts.set(

@@ -13,7 +13,9 @@ use super::field::{Field, FieldValue};
 use super::json::Json;
 use super::site::Site;
 use super::{Fact, actor, agent, dashboard, exec, rbac, source_ip, target};
-use super::{admission, csr, image, namespace, network, object, pod, secret, service, workload};
+use super::{
+    admission, csr, image, namespace, network, object, pod_security, secret, service, workload,
+};
 
 /// What can be said of the object that a request writes.
 #[derive(Debug, Clone, Copy)]
@@ -121,7 +123,7 @@ impl<'e> View<'e> {
             Group::Agent => agent::facts(self, &mut facts),
 
             Group::Object => object::object_facts(self, &mut facts),
-            Group::PodSecurity => pod::pod_facts(self, &mut facts),
+            Group::PodSecurity => pod_security::pod_facts(self, &mut facts),
             Group::Image => image::image_facts(self, &mut facts),
             Group::Workload => workload::workload_facts(self, &mut facts),
             Group::Service => service::service_facts(self, &mut facts),
