@@ -209,19 +209,19 @@ fn policy(view: &View<'_>) -> (Truth, Truth) {
     let name = view.name();
     let ours =
         named_so(name) || (NAMESPACES.contains(&view.namespace()) && name.contains("dashboard"));
-    let guards = |policy: &Json<'_>| {
-        let selector = policy.at(&["spec", "podSelector"]);
-        named_so(policy.at(&["metadata", "name"]).str())
-            || selects(selector.get("matchLabels"))
-            || selector.get("matchExpressions").items().iter().any(|e| {
-                e.get("operator").str() == "In" && e.get("values").strings().any(named_so)
-            })
-    };
+    let guards =
+        |policy: &Json<'_>| {
+            let selector = policy.at(&["spec", "podSelector"]);
+            named_so(policy.at(&["metadata", "name"]).str())
+                || selects(selector.get("matchLabels"))
+                || selector.get("matchExpressions").items().iter().any(|e| {
+                    e.get("operator").str() == "In" && e.get("values").strings().any(named_so)
+                })
+        };
     // The answer to a deletion is the deleted object, a list of them, or only a status.
     let deleted = || {
-        view.response_object().is_some_and(|answer| {
-            guards(answer) || answer.get("items").items().iter().any(guards)
-        })
+        view.response_object()
+            .is_some_and(|answer| guards(answer) || answer.get("items").items().iter().any(guards))
     };
     let deletes = matches!(view.event.verb.as_ref(), "delete" | "deletecollection");
     let object = view.object();
@@ -254,8 +254,8 @@ fn lets_everyone_in(spec: &Json<'_>) -> bool {
         || spec.get("ingress").items().iter().any(|rule| {
             let from = rule.get("from").items();
             from.is_empty()
-                || from.iter().any(|peer| {
-                    matches!(peer.at(&["ipBlock", "cidr"]).str(), "0.0.0.0/0" | "::/0")
-                })
+                || from
+                    .iter()
+                    .any(|peer| matches!(peer.at(&["ipBlock", "cidr"]).str(), "0.0.0.0/0" | "::/0"))
         })
 }

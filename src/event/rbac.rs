@@ -199,8 +199,12 @@ impl<'j> Rule<'j> {
             ReadsSecrets => core && self.verb(&READ) && self.names("secrets", true),
             Writes => {
                 let harmless = |resource: &&str| {
-                    let parent = resource.split('/').next().unwrap_or("");
-                    parent.ends_with("reviews") || matches!(parent, "events" | "leases")
+                    let (parent, sub) = resource.split_once('/').unwrap_or((resource, ""));
+                    // Creating an exec or a proxied request stores nothing; they have rights of
+                    // their own above.
+                    parent.ends_with("reviews")
+                        || matches!(parent, "events" | "leases")
+                        || super::target::CONNECT.contains(&sub)
                 };
                 self.verb(&WRITE)
                     && (!self.urls.is_empty()
