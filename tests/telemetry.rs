@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lanner::alert::Severity;
+use lanner::alert::group::Cause;
 use lanner::config::{LogFormat, TelemetryConfig};
 use lanner::decode::{Damage, Form, Ignored};
+use lanner::deliver::FailureReason;
 use lanner::detect::Outcome;
 use lanner::event::Category;
 use lanner::telemetry::logs::Limiter;
-use lanner::telemetry::metrics::StateOperator;
+use lanner::telemetry::metrics::DeadLetter;
 use lanner::telemetry::server::Server;
 use lanner::telemetry::{Health, Metrics, Span, State, logs};
 use proptest::prelude::*;
@@ -78,12 +80,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
 #[test]
 fn series_of_closed_sets_begin_at_zero() {
     let metrics = Metrics::new(WINDOW);
-    metrics.expect(
-        ["prod"],
-        ["webhook.soc"],
-        ["pod-exec"],
-        &["timeout", "auth"],
-    );
+    metrics.expect(["prod"], ["webhook.soc"], ["pod-exec"]);
     let samples = parse(&metrics.encode().unwrap());
     for series in [
         "lanner_records_total{category=\"kube-audit\",form=\"escaped\"}",
@@ -94,10 +91,11 @@ fn series_of_closed_sets_begin_at_zero() {
         "lanner_detector_matches_total{detector=\"pod-exec\",outcome=\"alert\"}",
         "lanner_notifications_sent_total{receiver=\"webhook.soc\"}",
         "lanner_notifications_failed_total{receiver=\"webhook.soc\",reason=\"auth\"}",
-        "lanner_notifications_dead_total{receiver=\"webhook.soc\"}",
+        "lanner_notifications_dead_total{receiver=\"webhook.soc\",reason=\"rejected\"}",
         "lanner_outbox_pending{receiver=\"webhook.soc\"}",
         "lanner_outbox_oldest_age_seconds{receiver=\"webhook.soc\"}",
-        "lanner_state_entries{operator=\"first_seen\"}",
+        "lanner_hub_reconnects_total{hub=\"prod\"}",
+        "lanner_alert_notifications_total{cause=\"opened\"}",
         "lanner_config_reloads_total{reason=\"refused\"}",
         "lanner_store_commit_duration_seconds_count",
         "lanner_latency_samples{span=\"publish_to_delivery\"}",
@@ -129,18 +127,26 @@ fn counts_arrive_in_their_series() {
     metrics.received("prod", 2, 4096);
     metrics.matched("pod-exec", Outcome::Duplicate, 5);
     metrics.alert_opened("pod-exec", Severity::High);
-    metrics.sent("webhook.soc", Some(Duration::from_millis(250)));
-    metrics.failed("webhook.soc", "rate_limited");
-    metrics.dead("webhook.soc", 1);
+    metrics.sent("webhook.soc");
+    metrics.notified(Cause::Repeated, 2);
+    metrics
+        .latency(Span::PublishToDelivery)
+        .record(Duration::from_millis(250));
+    metrics.failed("webhook.soc", FailureReason::RateLimited, 1);
+    metrics.dead("webhook.soc", DeadLetter::Quota, 4);
     metrics.outbox("webhook.soc", 9, Duration::from_secs(30));
-    metrics.partition_lag("prod", "3", 120, Duration::from_millis(1500));
+    metrics.partition_lag("prod", "3", 120);
+    metrics.partition_age("prod", "3", Duration::from_millis(1500));
+    metrics.hub_counts("prod", [1, 2, 3, 4]);
+    metrics.hub_counts("prod", [1, 2, 3, 5]);
     metrics.watermark("2026-11-20T10:00:00Z".parse().unwrap());
     metrics.committed(Duration::from_millis(3));
     metrics.commit_failed();
-    metrics.state_entries(StateOperator::Requests, 11);
+    metrics.state_entries("requests", 11);
+    metrics.state_evicted(6);
     metrics.reloaded(true);
     metrics
-        .latency(Span::ReceiveToCommit)
+        .latency(Span::PublishToCommit)
         .record_many(Duration::from_millis(10), 100);
     let samples = parse(&metrics.encode().unwrap());
     for (series, value) in [
@@ -169,8 +175,8 @@ fn counts_arrive_in_their_series() {
             1.0,
         ),
         (
-            "lanner_notifications_dead_total{receiver=\"webhook.soc\"}",
-            1.0,
+            "lanner_notifications_dead_total{receiver=\"webhook.soc\",reason=\"quota\"}",
+            4.0,
         ),
         ("lanner_outbox_pending{receiver=\"webhook.soc\"}", 9.0),
         (
@@ -196,13 +202,17 @@ fn counts_arrive_in_their_series() {
             0.0,
         ),
         ("lanner_store_commit_failures_total", 1.0),
+        ("lanner_state_evicted_total", 6.0),
+        ("lanner_hub_lost_messages_total{hub=\"prod\"}", 1.0),
+        ("lanner_hub_rewinds_total{hub=\"prod\"}", 5.0),
+        ("lanner_alert_notifications_total{cause=\"repeated\"}", 2.0),
         ("lanner_state_entries{operator=\"requests\"}", 11.0),
         ("lanner_config_reloads_total{reason=\"accepted\"}", 1.0),
-        ("lanner_latency_samples{span=\"receive_to_commit\"}", 100.0),
+        ("lanner_latency_samples{span=\"publish_to_commit\"}", 100.0),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
     }
-    for (span, seconds) in [("publish_to_delivery", 0.25), ("receive_to_commit", 0.01)] {
+    for (span, seconds) in [("publish_to_delivery", 0.25), ("publish_to_commit", 0.01)] {
         for quantile in ["0.5", "0.9", "0.99", "0.999", "1"] {
             let series =
                 format!("lanner_latency_seconds{{span=\"{span}\",quantile=\"{quantile}\"}}");
@@ -216,8 +226,8 @@ proptest! {
     #[test]
     fn no_name_makes_a_label_that_could_break_the_text(name in ".{0,100}", partition in ".*") {
         let metrics = Metrics::new(WINDOW);
-        metrics.expect([name.as_str()], [name.as_str()], [name.as_str()], &[]);
-        metrics.partition_lag(&name, &partition, 1, WINDOW);
+        metrics.expect([name.as_str()], [name.as_str()], [name.as_str()]);
+        metrics.partition_lag(&name, &partition, 1);
         parse(&metrics.encode().unwrap());
     }
 }

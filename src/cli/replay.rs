@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::Exit;
 use super::output::{Format, JsonWriter, colour};
-use super::setup;
-use crate::alert::escape::visible;
+use super::setup::{self, Setup};
+use crate::alert::escape::printable;
 use crate::alert::group::{Groups, alert_of};
-use crate::alert::{Alert, Kind, Severity, render};
+use crate::alert::{Alert, Severity, render};
 use crate::config::{Period, Profile};
 use crate::detect::Engine;
 use crate::detect::order::{Judge, Judgement, Learning, Outcome};
@@ -71,12 +71,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let learning = arguments
         .learn
         .map_or(Learning::Archive, |learn| Learning::For(learn.signed()));
-    let lateness = setup.config.pipeline.lateness.signed();
-    let mut detectors = setup.detectors;
-    if arguments.profile.unwrap_or(setup.config.alert.profile) == Profile::Default {
-        detectors.retain(|detector| detector.kind != Kind::Hygiene);
-    }
-    let engine = Arc::new(Engine::new(detectors, setup.sites));
+    let config = setup.loaded.config;
+    let lateness = config.pipeline.lateness.signed();
+    let profile = arguments.profile.unwrap_or(config.alert.profile);
+    let engine = Arc::new(Setup::engine(setup.detectors, &config, profile));
     let task = Task {
         engine: Arc::clone(&engine),
         range: TimeRange {
@@ -206,7 +204,7 @@ impl<W: Write> Printer<'_, W> {
                 judgement.outcome.as_str(),
                 alert.severity.as_str(),
                 alert.detector.id,
-                visible(&alert.summary)
+                printable(&alert.summary)
             )?;
             return Ok(());
         }
@@ -344,7 +342,11 @@ fn report(summary: &Summary, engine: &Engine, elapsed: Duration) {
         );
     }
     for broken in summary.broken.iter().chain(&summary.skipped) {
-        eprintln!("{}: {}", visible(&broken.input), visible(&broken.message));
+        eprintln!(
+            "{}: {}",
+            printable(&broken.input),
+            printable(&broken.message)
+        );
     }
     if tally.saw(Category::KubeAuditAdmin) && !tally.saw(Category::KubeAudit) {
         let blind = engine

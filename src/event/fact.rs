@@ -285,6 +285,7 @@ facts! {
     }
     Namespace {
         NamespaceAllowed = "namespace.allowed", "the namespace's name is on the list allowed-namespaces";
+        NamespaceLookalike = "namespace.lookalike", "the namespace's name imitates one of the system's";
         NamespacePodSecurityWeakened = "namespace.pod_security_weakened", "the request sets the namespace's Pod Security level to privileged, or removes it";
         NamespaceMeshDisabled = "namespace.mesh_disabled", "the request disables the mesh's sidecar injection for the namespace, or removes it";
         NodeVirtual = "node.virtual", "the node's name is a virtual node's";

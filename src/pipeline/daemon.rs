@@ -139,5 +139,15 @@ pub fn receivers(config: &Config) -> Result<Vec<(String, Box<dyn Receiver>)>, Co
         let receiver = deliver::webhook::Webhook::new(name, webhook)?;
         receivers.push((format!("webhook.{name}"), Box::new(receiver)));
     }
+    for (name, email) in &config.email {
+        let receiver = deliver::email::Email::new(name, email)?;
+        receivers.push((format!("email.{name}"), Box::new(receiver)));
+    }
+    if config.stdout.enabled {
+        receivers.push((
+            "stdout".to_owned(),
+            Box::new(deliver::stdout::Stdout::new()),
+        ));
+    }
     Ok(receivers)
 }

@@ -10,19 +10,26 @@ use hdrhistogram::Histogram;
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Span {
-    /// From the hub's taking a message in to a receiver's accepting the notification.
+    /// From the hub's taking a message in to the commit that makes its alerts durable.
+    PublishToCommit,
+    /// From there to a receiver's accepting the notification, failed attempts included.
+    CommitToDelivery,
+    /// The whole way, where both ends are known to one process.
     PublishToDelivery,
-    /// From a batch's arrival here to the commit of its positions.
-    ReceiveToCommit,
 }
 
 impl Span {
-    pub const ALL: [Span; 2] = [Span::PublishToDelivery, Span::ReceiveToCommit];
+    pub const ALL: [Span; 3] = [
+        Span::PublishToCommit,
+        Span::CommitToDelivery,
+        Span::PublishToDelivery,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Span::PublishToCommit => "publish_to_commit",
+            Span::CommitToDelivery => "commit_to_delivery",
             Span::PublishToDelivery => "publish_to_delivery",
-            Span::ReceiveToCommit => "receive_to_commit",
         }
     }
 }

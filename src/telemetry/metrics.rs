@@ -22,7 +22,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::alert::Severity;
+use crate::alert::group::Cause;
 use crate::decode::{Damage, Form, Ignored};
+use crate::deliver::FailureReason;
 use crate::detect::Outcome;
 use crate::event::Category;
 
@@ -51,33 +53,26 @@ labels! {
     Receiver { receiver }
     ReceiverReason { receiver, reason }
     Operator { operator }
+    CauseOnly { cause }
 }
 
-/// What keeps state between events, for the size of it.
+/// Why a notification became a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StateOperator {
-    /// Requests seen, by which later stages are known.
-    Requests,
-    FirstSeen,
-    Threshold,
-    /// Open alerts.
-    Alerts,
+pub enum DeadLetter {
+    Rejected,
+    Expired,
+    /// The receiver's quota was full.
+    Quota,
 }
 
-impl StateOperator {
-    pub const ALL: [StateOperator; 4] = [
-        StateOperator::Requests,
-        StateOperator::FirstSeen,
-        StateOperator::Threshold,
-        StateOperator::Alerts,
-    ];
+impl DeadLetter {
+    pub const ALL: [DeadLetter; 3] = [DeadLetter::Rejected, DeadLetter::Expired, DeadLetter::Quota];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            StateOperator::Requests => "requests",
-            StateOperator::FirstSeen => "first_seen",
-            StateOperator::Threshold => "threshold",
-            StateOperator::Alerts => "alerts",
+            DeadLetter::Rejected => "rejected",
+            DeadLetter::Expired => "expired",
+            DeadLetter::Quota => "quota",
         }
     }
 }
@@ -97,7 +92,7 @@ pub struct Metrics {
     alerts: Family<DetectorSeverity, Counter>,
     sent: Family<Receiver, Counter>,
     failed: Family<ReceiverReason, Counter>,
-    dead: Family<Receiver, Counter>,
+    dead: Family<ReceiverReason, Counter>,
     pending: Family<Receiver, Gauge>,
     oldest: Family<Receiver, Seconds>,
     lag_messages: Family<HubPartition, Gauge>,
@@ -106,12 +101,32 @@ pub struct Metrics {
     commits: Histogram,
     commit_failures: Counter,
     state_entries: Family<Operator, Gauge>,
+    state_evicted: Counter,
+    notified: Family<CauseOnly, Counter>,
+    hub_counts: [Family<Hub, Counter>; HUB_COUNTS.len()],
     reloads: Family<Reason, Counter>,
     latencies: Arc<Latencies>,
 }
 
 #[derive(Debug)]
 struct Latencies([Latency; Span::ALL.len()]);
+
+/// In the order of [`Metrics::hub_counts`].
+const HUB_COUNTS: [(&str, &str); 4] = [
+    (
+        "hub_lost_messages",
+        "Messages that fell out of the hub's retention before they were read",
+    ),
+    ("hub_reconnects", "Connections opened after the first"),
+    (
+        "hub_repeated_messages",
+        "Repeated or out-of-order messages that were dropped",
+    ),
+    (
+        "hub_rewinds",
+        "Times that a partition's numbers lay before our position, as after it was made anew",
+    ),
+];
 
 const CATEGORIES: [Category; 4] = [
     Category::KubeAudit,
@@ -145,6 +160,9 @@ impl Metrics {
             commits: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             commit_failures: Counter::default(),
             state_entries: Family::default(),
+            state_evicted: Counter::default(),
+            notified: Family::default(),
+            hub_counts: Default::default(),
             reloads: Family::default(),
             latencies: Arc::new(Latencies(latencies)),
         };
@@ -220,7 +238,7 @@ impl Metrics {
         );
         r.register_with_unit(
             "partition_lag",
-            "Time since the last message read was enqueued; 0 at the partition's end",
+            "Age of the newest record read, by event time; 0 at the partition's end",
             Unit::Seconds,
             self.lag_seconds.clone(),
         );
@@ -247,6 +265,19 @@ impl Metrics {
             self.state_entries.clone(),
         );
         r.register(
+            "state_evicted",
+            "Entries that a bound pushed out of the detectors' memory",
+            self.state_evicted.clone(),
+        );
+        r.register(
+            "alert_notifications",
+            "Notifications made, by cause, before routing",
+            self.notified.clone(),
+        );
+        for ((name, help), family) in HUB_COUNTS.iter().zip(&self.hub_counts) {
+            r.register(*name, *help, family.clone());
+        }
+        r.register(
             "config_reloads",
             "Reloads of the configuration: accepted or refused",
             self.reloads.clone(),
@@ -266,8 +297,8 @@ impl Metrics {
         for damage in Damage::ALL {
             self.quarantined(*damage, 0);
         }
-        for operator in StateOperator::ALL {
-            self.state_entries(operator, 0);
+        for cause in [Cause::Opened, Cause::SeverityRose, Cause::Repeated] {
+            self.notified(cause, 0);
         }
         for reason in ["accepted", "refused"] {
             let reason = reason.into();
@@ -275,28 +306,26 @@ impl Metrics {
         }
     }
 
-    /// Makes the series of these hubs, receivers and detectors, at zero. `reasons` are all that an
-    /// attempt may fail for. To be called at start, and again after a reload.
-    pub fn expect<'n>(
+    /// Makes the series of these hubs, receivers and detectors, at zero. To be called at
+    /// start, and again after a reload.
+    pub fn expect<'h, 'r, 'd>(
         &self,
-        hubs: impl IntoIterator<Item = &'n str>,
-        receivers: impl IntoIterator<Item = &'n str>,
-        detectors: impl IntoIterator<Item = &'n str>,
-        reasons: &[&'static str],
+        hubs: impl IntoIterator<Item = &'h str>,
+        receivers: impl IntoIterator<Item = &'r str>,
+        detectors: impl IntoIterator<Item = &'d str>,
     ) {
         for hub in hubs {
             self.received(hub, 0, 0);
+            self.hub_counts(hub, [0; 4]);
         }
         for receiver in receivers {
             self.sent.get_or_create(&of_receiver(receiver)).inc_by(0);
-            self.dead(receiver, 0);
+            for why in DeadLetter::ALL {
+                self.dead(receiver, why, 0);
+            }
             self.outbox(receiver, 0, Duration::ZERO);
-            for reason in reasons {
-                let labels = ReceiverReason {
-                    receiver: name(receiver),
-                    reason: (*reason).into(),
-                };
-                drop(self.failed.get_or_create(&labels));
+            for reason in FailureReason::ALL {
+                self.failed(receiver, reason, 0);
             }
         }
         for detector in detectors {
@@ -350,27 +379,39 @@ impl Metrics {
         self.alerts.get_or_create(&labels).inc();
     }
 
-    /// A receiver accepted a notification; `latency` is from the hub's enqueuing, where it is known.
-    pub fn sent(&self, receiver: &str, latency: Option<Duration>) {
-        self.sent.get_or_create(&of_receiver(receiver)).inc();
-        if let Some(latency) = latency {
-            self.latency(Span::PublishToDelivery).record(latency);
-        }
+    /// A notification was made; counted before routes multiply it.
+    pub fn notified(&self, cause: Cause, count: u64) {
+        let cause = match cause {
+            Cause::Opened => "opened",
+            Cause::SeverityRose => "severity_rose",
+            Cause::Repeated => "repeated",
+        };
+        let cause = cause.into();
+        self.notified
+            .get_or_create(&CauseOnly { cause })
+            .inc_by(count);
     }
 
-    /// `reason` is of a closed enumeration.
-    pub fn failed(&self, receiver: &str, reason: &'static str) {
+    /// A receiver accepted a notification.
+    pub fn sent(&self, receiver: &str) {
+        self.sent.get_or_create(&of_receiver(receiver)).inc();
+    }
+
+    pub fn failed(&self, receiver: &str, reason: FailureReason, count: u64) {
         let labels = ReceiverReason {
             receiver: name(receiver),
-            reason: reason.into(),
+            reason: reason.as_str().into(),
         };
-        self.failed.get_or_create(&labels).inc();
+        self.failed.get_or_create(&labels).inc_by(count);
     }
 
-    pub fn dead(&self, receiver: &str, count: u64) {
-        self.dead
-            .get_or_create(&of_receiver(receiver))
-            .inc_by(count);
+    /// Notifications that became dead letters.
+    pub fn dead(&self, receiver: &str, why: DeadLetter, count: u64) {
+        let labels = ReceiverReason {
+            receiver: name(receiver),
+            reason: why.as_str().into(),
+        };
+        self.dead.get_or_create(&labels).inc_by(count);
     }
 
     pub fn outbox(&self, receiver: &str, pending: u64, oldest: Duration) {
@@ -379,18 +420,26 @@ impl Metrics {
         self.oldest.get_or_create(&labels).set(oldest.as_secs_f64());
     }
 
-    /// `messages` by sequence numbers, `age` since the last message read was enqueued.
-    pub fn partition_lag(&self, hub: &str, partition: &str, messages: u64, age: Duration) {
-        let labels = HubPartition {
-            hub: name(hub),
-            partition: name(partition),
-        };
+    /// Messages between the last one read and the last one in the partition, by their numbers.
+    pub fn partition_lag(&self, hub: &str, partition: &str, messages: u64) {
         self.lag_messages
-            .get_or_create(&labels)
+            .get_or_create(&of_partition(hub, partition))
             .set(whole(messages));
+    }
+
+    /// By event time, when the partition's latest batch was judged.
+    pub fn partition_age(&self, hub: &str, partition: &str, age: Duration) {
         self.lag_seconds
-            .get_or_create(&labels)
+            .get_or_create(&of_partition(hub, partition))
             .set(age.as_secs_f64());
+    }
+
+    /// Messages lost, reconnects, messages repeated, rewinds: of the hub since the start.
+    pub fn hub_counts(&self, hub: &str, counts: [u64; 4]) {
+        let labels = Hub { hub: name(hub) };
+        for (family, count) in self.hub_counts.iter().zip(counts) {
+            raise(&family.get_or_create(&labels), count);
+        }
     }
 
     pub fn watermark(&self, time: Timestamp) {
@@ -405,8 +454,14 @@ impl Metrics {
         self.commit_failures.inc();
     }
 
-    pub fn state_entries(&self, operator: StateOperator, entries: u64) {
-        let operator = operator.as_str().into();
+    /// Counts since the start, of all operators together.
+    pub fn state_evicted(&self, evicted: u64) {
+        raise(&self.state_evicted, evicted);
+    }
+
+    /// `operator` is of a closed set.
+    pub fn state_entries(&self, operator: &'static str, entries: u64) {
+        let operator = operator.into();
         self.state_entries
             .get_or_create(&Operator { operator })
             .set(whole(entries));
@@ -461,6 +516,18 @@ impl Collector for Latencies {
             count.encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+}
+
+/// Raises a counter to what another one counts.
+fn raise(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+fn of_partition(hub: &str, partition: &str) -> HubPartition {
+    HubPartition {
+        hub: name(hub),
+        partition: name(partition),
     }
 }
 

@@ -8,9 +8,11 @@ pub mod health;
 pub mod latency;
 pub mod logs;
 pub mod metrics;
+pub mod observer;
 mod process;
 pub mod server;
 
 pub use health::{Health, State};
 pub use latency::{Latency, Span};
 pub use metrics::Metrics;
+pub use observer::Observer;
