@@ -265,9 +265,9 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
             && target::message(view).contains(" cannot impersonate"),
     );
     // Arc's proxy passes on the user agents of its clients.
-    let arc = account.is_some_and(|(namespace, account)| {
-        namespace == "azure-arc" && account.contains("proxy")
-    }) && is_inside(view);
+    let arc = account
+        .is_some_and(|(namespace, account)| namespace == "azure-arc" && account.contains("proxy"))
+        && is_inside(view);
     facts.set(
         Fact::ActorApprovedImpersonator,
         arc || (!name.is_empty() && lists.impersonators.contains(name)),
