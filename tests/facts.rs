@@ -431,7 +431,7 @@ fn the_client_is_the_right_most_address_that_is_no_hop() {
         &plain,
         &[
             "!source_ip.forged_chain",
-            "?source_ip.untrusted",
+            "!source_ip.untrusted",
             "!source_ip.trusted",
         ],
     );

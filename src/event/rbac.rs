@@ -325,14 +325,17 @@ impl Rules {
         self.rights.contains(&right)
     }
 
-    /// The dangerous rights, for people.
+    /// The dangerous rights, for people; one word where the rules grant everything.
     pub(super) fn dangerous(&self) -> String {
-        RIGHTS
+        let mut words: Vec<&str> = RIGHTS
             .iter()
             .filter(|(right, ..)| DANGEROUS.contains(right) && self.has(*right))
             .map(|(_, _, words)| *words)
-            .collect::<Vec<_>>()
-            .join("; ")
+            .collect();
+        if self.has(AllPowerful) {
+            words.truncate(1);
+        }
+        words.join("; ")
     }
 }
 
