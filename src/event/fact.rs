@@ -239,7 +239,6 @@ facts! {
     Image {
         ImageForeignRegistry = "image.foreign_registry", "an image comes from a registry that the list allowed-registries does not name";
         ImageMutable = "image.mutable", "an image has neither digest nor tag, or the tag latest";
-        ImageNoDigest = "image.no_digest", "an image is not pinned by digest";
         ImageMiner = "image.miner", "an image, command, argument or environment variable is a cryptominer's";
         ImageAttackTool = "image.attack_tool", "an image, command or argument is a known attack tool's";
         ImageDebug = "image.debug", "an image is a debugging or bare operating system image (list debug-images)";
@@ -261,7 +260,7 @@ facts! {
         ServiceLoadBalancerStatus = "service.load_balancer_status", "the request writes the addresses in the service's status";
         ServiceSshPort = "service.ssh_port", "the service exposes or targets port 22";
         ServiceSensitiveApp = "service.sensitive_app", "name, labels or selector of the service are of an application of the list sensitive-apps";
-        IngressNoTls = "ingress.no_tls", "the ingress has no TLS section, or an empty one";
+        IngressNoTls = "ingress.no_tls", "the ingress has no TLS section, or an empty one; false for a patch that leaves its spec alone";
         IngressHttpApplicationRouting = "ingress.http_application_routing", "the ingress is of the class addon-http-application-routing";
         IngressSensitiveApp = "ingress.sensitive_app", "the ingress leads to an application of the list sensitive-apps";
     }
@@ -318,6 +317,29 @@ facts! {
         SiteAllowsUsers = "site.allows_users", "the list allowed-users is configured";
         SiteAllowsNamespaces = "site.allows_namespaces", "the list allowed-namespaces is configured";
         SitePrivateApi = "site.private_api", "the cluster is configured as private";
+    }
+}
+
+impl Group {
+    /// Whether the facts of this group are read from the bodies, so that an unreadable one is the
+    /// reason why they are unknown.
+    pub fn reads_bodies(self) -> bool {
+        matches!(
+            self,
+            Group::Dashboard
+                | Group::Role
+                | Group::Binding
+                | Group::Object
+                | Group::PodSecurity
+                | Group::Image
+                | Group::Workload
+                | Group::Service
+                | Group::NetworkPolicy
+                | Group::Admission
+                | Group::Namespace
+                | Group::Csr
+                | Group::Secret
+        )
     }
 }
 

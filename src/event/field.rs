@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::image::ImagePart;
 use super::view::View;
 use super::{
-    actor, admission, agent, csr, image, pod, secret, service, source_ip, target, workload,
+    actor, admission, agent, csr, image, object, pod, secret, service, source_ip, target, workload,
 };
 
 /// A field's value; a list is kept as one.
@@ -146,6 +146,8 @@ fields! {
     CsrSigner = "csr.signer" Str, "signer of the certificate asked for";
     WebhookTargets = "webhook.targets" List, "services and URLs that the webhooks call";
     TokenLifetime = "token.lifetime" Int, "seconds that the token asked for lives; 0 where the record does not say";
+    Action = "action" Str, "what the verb did, for people: created, changed, deleted, read, listed, watched";
+    ObjectNoun = "object.noun" Str, "resource in the singular, with the subresource if any";
     ObjectLabels = "object.labels" List, "labels that the request sets or removes, as key=value";
 }
 
@@ -282,6 +284,8 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::CsrSigner => csr::signer(view),
         Field::WebhookTargets => admission::targets(view),
         Field::TokenLifetime => secret::lifetime(view),
+        Field::Action => FieldValue::from(object::action(&view.event.verb)),
+        Field::ObjectNoun => owned(object::noun(view.resource(), view.subresource())),
         Field::ObjectLabels => workload::labels(view),
     }
 }

@@ -182,11 +182,8 @@ impl<'v> Pod<'v> {
 
     fn may_run_as_root(&self) -> bool {
         self.lacks(|c| {
-            !self
-                .effective(c, "runAsUser")
-                .as_i64()
-                .is_some_and(|user| user > 0)
-                && !self.effective(c, "runAsNonRoot").is_true()
+            let user = self.effective(c, "runAsUser").as_i64().unwrap_or(0);
+            user == 0 && !self.effective(c, "runAsNonRoot").is_true()
         })
     }
 
