@@ -390,13 +390,11 @@ fn a_record_that_is_too_long_is_skipped_and_its_head_judged() {
 #[test]
 fn damaged_lines_cost_no_other_line() {
     let folder = Folder::new();
-    let line = |number| record(number).to_string();
-    for cut in 1..line(0).len() {
-        let text = format!("{}\n{}\n{}\n", &line(0)[..cut], line(1), line(2));
-        let outcome = read_with(
-            &folder.write("cut", text.as_bytes()),
-            &ArchiveOptions::default(),
-        );
+    let first = record(0).to_string().into_bytes();
+    let others = lines(&[record(1), record(2)], "\n");
+    for cut in 1..first.len() {
+        let bytes = [&first[..cut], b"\n", &others[..]].concat();
+        let outcome = read_with(&folder.write("cut", &bytes), &ArchiveOptions::default());
         assert_eq!(outcome.records.len(), 3, "cut at {cut}");
         assert_eq!(outcome.damaged, 1, "cut at {cut}");
     }

@@ -264,7 +264,10 @@ signing-secret-file = "/nowhere"
         ("LANNER__PIPELINE__WORKERS", "3"),
         ("LANNER__STDOUT__ENABLED", "false"),
         ("LANNER__LISTS__TRUSTED_NETWORKS", "10.0.0.0/8, 192.0.2.1"),
-        ("LANNER__WEBHOOK__SOC__SIGNING_SECRET", "12345"),
+        (
+            "LANNER__WEBHOOK__SOC__SIGNING_SECRET",
+            "whsec_bWFkZSBmb3IgdGhlIHRlc3RzIG9mIGxhbm5lciE=",
+        ),
         ("LANNER__DETECTORS_DIR", "/etc/lanner/detectors"),
         ("LANNER__ALERT__PROFILE", ""),
         ("UNRELATED", "x"),
@@ -279,7 +282,10 @@ signing-secret-file = "/nowhere"
         assert!(trusted.contains(address.parse().unwrap()));
     }
     let secret = config.webhook["soc"].signing_secret.as_ref().unwrap();
-    assert_eq!(secret.expose(), "12345");
+    assert_eq!(
+        secret.expose(),
+        "whsec_bWFkZSBmb3IgdGhlIHRlc3RzIG9mIGxhbm5lciE="
+    );
     let folder = config.detectors_dir.as_deref().unwrap();
     assert_eq!(folder.to_str(), Some("/etc/lanner/detectors"));
 
@@ -312,7 +318,11 @@ signing-secret-file = "/nowhere"
 #[test]
 fn a_whole_configuration_loads() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("soc.key"), "whsec_AAAA\n").unwrap();
+    std::fs::write(
+        folder.path().join("soc.key"),
+        "whsec_bWFkZSBmb3IgdGhlIHRlc3RzIG9mIGxhbm5lciE=\n",
+    )
+    .unwrap();
     let file = folder.path().join("lanner.toml");
     std::fs::write(&file, WHOLE).unwrap();
     let loaded = load(Some(&file)).unwrap_or_else(|errors| panic!("{}", render(&errors)));
@@ -327,7 +337,10 @@ fn a_whole_configuration_loads() {
 
     let webhook = &config.webhook["soc"];
     let secret = webhook.signing_secret.as_ref().unwrap();
-    assert_eq!(secret.expose(), "whsec_AAAA");
+    assert_eq!(
+        secret.expose(),
+        "whsec_bWFkZSBmb3IgdGhlIHRlc3RzIG9mIGxhbm5lciE="
+    );
     assert_eq!(webhook.signing_secret_file, None);
     assert_eq!(config.detectors_dir, Some(folder.path().join("detectors")));
 
@@ -343,9 +356,13 @@ fn a_whole_configuration_loads() {
     assert!(site.lists.protected_namespaces.contains("kube-system"));
     let other = sites.of("elsewhere");
     assert!(other.lists.trusted_networks.contains(global));
-    assert_eq!(config.shifted(Severity::High, WEST), Severity::Critical);
-    assert_eq!(config.shifted(Severity::Critical, WEST), Severity::Critical);
-    assert_eq!(config.shifted(Severity::High, "elsewhere"), Severity::High);
+    let sites = config.sites();
+    let shifted = |severity: Severity, cluster: &str| {
+        severity.shifted(sites.of(&cluster.to_lowercase()).severity_shift)
+    };
+    assert_eq!(shifted(Severity::High, WEST), Severity::Critical);
+    assert_eq!(shifted(Severity::Critical, WEST), Severity::Critical);
+    assert_eq!(shifted(Severity::High, "elsewhere"), Severity::High);
 
     let subject = Subject {
         severity: Severity::Critical,

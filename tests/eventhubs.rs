@@ -130,7 +130,10 @@ impl Reading {
         self.until(|reading| reading.count() >= count).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         while let Ok(batch) = self.batches.try_recv() {
-            assert!(batch.chunks.is_empty(), "more than {count} events: {batch:?}");
+            assert!(
+                batch.chunks.is_empty(),
+                "more than {count} events: {batch:?}"
+            );
             self.at_end
                 .insert(batch.partition.id.to_string(), batch.at_end);
         }
@@ -157,7 +160,12 @@ impl Reading {
             .expect("the source does not panic");
         let snapshot = self.status.snapshot();
         assert_eq!(snapshot.state, State::Stopped);
-        assert!(snapshot.partitions.iter().all(|p| p.state == State::Stopped));
+        assert!(
+            snapshot
+                .partitions
+                .iter()
+                .all(|p| p.state == State::Stopped)
+        );
     }
 }
 
@@ -202,7 +210,9 @@ async fn reads_from_the_latest() {
         ..config(&emulator)
     };
     let mut reading = Reading::start(start, HashMap::new());
-    reading.until(|reading| reading.at_end.contains_key("0")).await;
+    reading
+        .until(|reading| reading.at_end.contains_key("0"))
+        .await;
     assert_eq!(reading.positions["0"], Position(9));
     publish(&emulator, "0", 10..12);
     reading.until_count(2).await;
@@ -235,7 +245,9 @@ async fn reads_from_a_time() {
         ..config(&emulator)
     };
     let mut reading = Reading::start(start, HashMap::new());
-    reading.until(|reading| reading.at_end.contains_key("0")).await;
+    reading
+        .until(|reading| reading.at_end.contains_key("0"))
+        .await;
     publish(&emulator, "0", 8..10);
     reading.until_count(2).await;
     assert_eq!(reading.read["0"], events(8..10));
@@ -250,9 +262,7 @@ async fn dropped_connections_lose_nothing_and_repeat_nothing() {
     for round in 0..3 {
         let numbers = round * 50..(round + 1) * 50;
         publish(&emulator, "0", numbers.clone());
-        reading
-            .until(|reading| reading.count() > round * 100)
-            .await;
+        reading.until(|reading| reading.count() > round * 100).await;
         emulator.drop_connections();
         publish(&emulator, "1", numbers);
         reading.until_count((round + 1) * 100).await;
@@ -324,7 +334,10 @@ async fn what_the_official_producer_sends_is_read() {
     }
     // More than one message may hold.
     let large = vec![Bytes::from(vec![b'x'; 400 * 1024]); 4];
-    producer.send(Some("2"), &large).await.expect("they are sent");
+    producer
+        .send(Some("2"), &large)
+        .await
+        .expect("they are sent");
     producer
         .send(None, &[Bytes::from_static(b"anywhere")])
         .await
@@ -335,7 +348,13 @@ async fn what_the_official_producer_sends_is_read() {
     }
     let lengths: Vec<usize> = reading.read["2"].iter().map(String::len).collect();
     assert_eq!(lengths.iter().filter(|len| **len == 400 * 1024).count(), 4);
-    assert!(reading.read.values().flatten().any(|text| text == "anywhere"));
+    assert!(
+        reading
+            .read
+            .values()
+            .flatten()
+            .any(|text| text == "anywhere")
+    );
     let too_large = Bytes::from(vec![b'x'; 2 << 20]);
     assert!(producer.send(Some("0"), &[too_large]).await.is_err());
     producer.close().await.expect("it closes");

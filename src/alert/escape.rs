@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// `text` on one line, with every character that is not seen as itself written as an escape.
-pub fn visible(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unseen) {
         return Cow::Borrowed(text);
     }
@@ -94,15 +94,15 @@ mod tests {
             "Jürgen Müller",
             "日本語 🦅",
         ] {
-            assert!(matches!(visible(text), Cow::Borrowed(_)), "{text}");
+            assert!(matches!(printable(text), Cow::Borrowed(_)), "{text}");
         }
     }
 
     #[test]
     fn what_misleads_is_shown() {
-        assert_eq!(visible("a\x1b[2Jb\r\nc"), "a\\x1b[2Jb\\r\\nc");
-        assert_eq!(visible("user\u{202e}nimda"), "user\\u{202e}nimda");
-        assert_eq!(visible("ad\u{200b}min\u{9b}1m"), "ad\\u{200b}min\\x9b1m");
+        assert_eq!(printable("a\x1b[2Jb\r\nc"), "a\\x1b[2Jb\\r\\nc");
+        assert_eq!(printable("user\u{202e}nimda"), "user\\u{202e}nimda");
+        assert_eq!(printable("ad\u{200b}min\u{9b}1m"), "ad\\u{200b}min\\x9b1m");
     }
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_unseen_is_left(text in any::<String>(), max in 1usize..50) {
-            prop_assert!(!visible(&text).chars().any(is_unseen));
+            prop_assert!(!printable(&text).chars().any(is_unseen));
             prop_assert!(!header(&text, max).chars().any(is_unseen));
             prop_assert!(bounded(&text, max).chars().count() <= max);
         }

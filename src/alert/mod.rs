@@ -6,6 +6,7 @@
 pub mod escape;
 pub mod group;
 pub mod redact;
+pub mod render;
 
 use std::fmt;
 use std::str::FromStr;

@@ -27,10 +27,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         "{enabled} detectors, {} of them off",
         setup.detectors.len() - enabled
     );
-    for (name, hub) in &setup.config.eventhubs {
+    for (name, hub) in &setup.config().eventhubs {
         println!("eventhubs.{name}: {} as {}", hub.hub, hub.consumer_group);
     }
-    for receiver in setup.config.receivers() {
+    for receiver in setup.config().receivers() {
         println!("receiver {receiver}");
     }
     for detector in &setup.detectors {

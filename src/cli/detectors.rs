@@ -195,8 +195,8 @@ fn test(setup: Setup, ids: &[String], fixtures: Option<&Path>) -> anyhow::Result
     let shipped_fixtures = Path::new("tests/fixtures/envelopes");
     let mut folders: Vec<&Path> = vec![shipped_fixtures];
     folders.extend(fixtures);
-    folders.extend(setup.config.detectors_dir.as_deref());
-    let engine = Engine::new(setup.detectors, setup.sites);
+    folders.extend(setup.loaded.config.detectors_dir.as_deref());
+    let engine = Engine::new(setup.detectors, setup.loaded.config.sites());
     let report = selftest::run(
         &engine,
         |id| ids.is_empty() || ids.iter().any(|wanted| wanted == id),

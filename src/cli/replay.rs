@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::Exit;
 use super::output::{Format, JsonWriter, colour};
-use super::setup;
+use super::setup::{self, Setup};
+use crate::alert::escape::printable;
 use crate::alert::group::{Groups, alert_of};
-use crate::alert::{Alert, Kind, Severity, render};
+use crate::alert::{Alert, Severity, render};
 use crate::config::{Period, Profile};
 use crate::detect::Engine;
 use crate::detect::order::{Judge, Judgement, Learning, Outcome};
@@ -70,12 +71,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let learning = arguments
         .learn
         .map_or(Learning::Archive, |learn| Learning::For(learn.signed()));
-    let lateness = setup.config.pipeline.lateness.signed();
-    let mut detectors = setup.detectors;
-    if arguments.profile.unwrap_or(setup.config.alert.profile) == Profile::Default {
-        detectors.retain(|detector| detector.kind != Kind::Hygiene);
-    }
-    let engine = Arc::new(Engine::new(detectors, setup.sites));
+    let config = setup.loaded.config;
+    let lateness = config.pipeline.lateness.signed();
+    let profile = arguments.profile.unwrap_or(config.alert.profile);
+    let engine = Arc::new(Setup::engine(setup.detectors, &config, profile));
     let task = Task {
         engine: Arc::clone(&engine),
         range: TimeRange {
@@ -109,7 +108,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     let started = Instant::now();
     let mut judge = Judge::new(learning);
-    let summary = replay::replay(&task, &mut judge, &inputs, &options, &mut printer);
+    let summary = replay::replay(&task, &mut judge, inputs, &options, &mut printer);
     let elapsed = started.elapsed();
     let worst = printer.finish()?;
     report(&summary, &engine, elapsed);
@@ -201,10 +200,11 @@ impl<W: Write> Printer<'_, W> {
         if self.format == Format::Table {
             writeln!(
                 self.out,
-                "{:<9} {:<8} {}",
+                "{:<9} {:<8} {:<32} {}",
                 judgement.outcome.as_str(),
                 alert.severity.as_str(),
-                render::one_line(&alert)
+                alert.detector.id,
+                printable(&alert.summary)
             )?;
             return Ok(());
         }
@@ -341,11 +341,11 @@ fn report(summary: &Summary, engine: &Engine, elapsed: Duration) {
             reason.as_str()
         );
     }
-    for broken in &summary.broken {
+    for broken in summary.broken.iter().chain(&summary.skipped) {
         eprintln!(
             "{}: {}",
-            render::printable(&broken.input),
-            render::printable(&broken.message)
+            printable(&broken.input),
+            printable(&broken.message)
         );
     }
     if tally.saw(Category::KubeAuditAdmin) && !tally.saw(Category::KubeAudit) {

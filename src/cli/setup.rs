@@ -1,44 +1,66 @@
 //! What every subcommand begins with: configuration and detectors, or all that is wrong with them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Exit;
+use crate::alert::Kind;
 use crate::config::diagnose::Level;
-use crate::config::{self, Config, Diagnostic};
-use crate::detect::{Detector, load};
-use crate::event::Sites;
+use crate::config::{self, Config, Diagnostic, Loaded, Profile};
+use crate::detect::{Detector, Engine, load};
+use crate::pipeline::live::Settings;
 
 /// A valid configuration and the detectors it tunes.
 pub struct Setup {
-    pub config: Config,
+    pub loaded: Loaded,
     /// In the order of their ids; those that are off too.
     pub detectors: Vec<Detector>,
-    pub sites: Sites,
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Loads and checks everything; prints what is wrong and gives the exit code where something is.
-pub fn load(path: Option<&Path>) -> Result<Setup, Exit> {
-    match try_load(path) {
-        Ok(setup) => Ok(setup),
-        Err(problems) => {
-            print(&problems);
-            Err(Exit::Configuration)
+impl Setup {
+    pub fn config(&self) -> &Config {
+        &self.loaded.config
+    }
+
+    /// The engine that the profile asks for.
+    pub fn engine(detectors: Vec<Detector>, config: &Config, profile: Profile) -> Engine {
+        let wanted =
+            |detector: &Detector| profile == Profile::All || detector.kind != Kind::Hygiene;
+        Engine::new(
+            detectors.into_iter().filter(wanted).collect(),
+            config.sites(),
+        )
+    }
+
+    /// What the daemon runs with.
+    pub fn into_settings(self) -> Settings {
+        let config = self.loaded.config;
+        let engine = Setup::engine(self.detectors, &config, config.alert.profile);
+        Settings {
+            config,
+            engine: Arc::new(engine),
         }
     }
 }
 
-/// As [`load`], for reloads: everything wrong, or everything.
-pub fn try_load(path: Option<&Path>) -> Result<Setup, Vec<Diagnostic>> {
+/// Loads and checks everything; prints what is wrong and gives the exit code where something is.
+pub fn load(path: Option<&Path>) -> Result<Setup, Exit> {
+    let loaded = config::load(path).map_err(|mut problems| {
+        // Detectors are checked all the same, so that one run shows everything.
+        problems.extend(load::load(&load::shipped(), &[]).err().unwrap_or_default());
+        problems
+    });
+    loaded.and_then(with_detectors).map_err(|problems| {
+        print(&problems);
+        Exit::Configuration
+    })
+}
+
+/// Adds the detectors to a configuration: the shipped ones and the site's, tuned; or everything that
+/// is wrong.
+pub fn with_detectors(loaded: Loaded) -> Result<Setup, Vec<Diagnostic>> {
     let mut problems = Vec::new();
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(mut errors) => {
-            // Detectors are checked all the same, so that one run shows everything.
-            errors.extend(load::load(&load::shipped(), &[]).err().unwrap_or_default());
-            return Err(errors);
-        }
-    };
     let site = match &loaded.config.detectors_dir {
         Some(folder) => load::folder(folder).unwrap_or_else(|error| {
             problems.push(Diagnostic::new(
@@ -76,11 +98,9 @@ pub fn try_load(path: Option<&Path>) -> Result<Setup, Vec<Diagnostic>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let sites = loaded.config.sites();
     Ok(Setup {
-        config: loaded.config,
+        loaded,
         detectors,
-        sites,
         warnings,
     })
 }

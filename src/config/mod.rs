@@ -89,6 +89,28 @@ impl Config {
         }
     }
 
+    /// Whether this differs from `running` in what is only read at the start.
+    pub fn needs_restart(&self, running: &Config) -> bool {
+        self.eventhubs != running.eventhubs
+            || self.webhook != running.webhook
+            || self.email != running.email
+            || self.stdout != running.stdout
+            || self.store != running.store
+            || self.telemetry != running.telemetry
+            || self.pipeline != running.pipeline
+    }
+
+    /// Takes what is only read at the start from `running`.
+    pub fn keep_started(&mut self, running: &Config) {
+        self.eventhubs.clone_from(&running.eventhubs);
+        self.webhook.clone_from(&running.webhook);
+        self.email.clone_from(&running.email);
+        self.stdout.clone_from(&running.stdout);
+        self.store.clone_from(&running.store);
+        self.telemetry.clone_from(&running.telemetry);
+        self.pipeline.clone_from(&running.pipeline);
+    }
+
     /// Every receiver's name, as routes say it: `webhook.soc`, `email.oncall`, `stdout`.
     pub fn receivers(&self) -> Vec<String> {
         let webhooks = self.webhook.keys().map(|name| format!("webhook.{name}"));

@@ -15,6 +15,9 @@ use super::{Diagnostic, Loaded, load};
 /// How often files are read; they are small.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// How long contents must stay the same before they are loaded.
+const SETTLE: Duration = Duration::from_millis(200);
+
 /// Watches one configuration, the secrets' files it names and its folder of detectors.
 pub struct Watcher {
     path: PathBuf,
@@ -28,7 +31,12 @@ pub struct Watcher {
 impl Watcher {
     /// Must be called within a runtime. From now on SIGHUP no longer ends the process.
     pub fn new(path: &Path, loaded: &Loaded) -> std::io::Result<Watcher> {
-        let mut ticks = tokio::time::interval(EVERY);
+        Watcher::every(EVERY, path, loaded)
+    }
+
+    /// As [`Watcher::new`], with another time between looks.
+    pub fn every(time: Duration, path: &Path, loaded: &Loaded) -> std::io::Result<Watcher> {
+        let mut ticks = tokio::time::interval(time);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Watcher {
             path: path.to_owned(),
@@ -40,14 +48,25 @@ impl Watcher {
     }
 
     /// Waits for a change of a file, or SIGHUP, and gives the new configuration or every error in
-    /// it; after an error the old configuration stays in use. May be cancelled at any time.
+    /// it; after an error the old configuration stays in use. Cancelling it loses no change of a
+    /// file, but may lose a SIGHUP.
     pub async fn changed(&mut self) -> Result<Box<Loaded>, Vec<Diagnostic>> {
         loop {
             let asked = self.tick().await;
-            let before: Vec<PathBuf> = self.seen.keys().cloned().collect();
-            let before = digests(&before);
+            let paths: Vec<PathBuf> = self.seen.keys().cloned().collect();
+            let mut before = digests(&paths);
             if before == self.seen && !asked {
                 continue;
+            }
+            // A file that is being written is not loaded in halves: half a configuration may be a
+            // valid one.
+            loop {
+                tokio::time::sleep(SETTLE).await;
+                let again = digests(&paths);
+                if again == before {
+                    break;
+                }
+                before = again;
             }
             let loaded = load(Some(&self.path));
             self.seen = match &loaded {

@@ -60,7 +60,8 @@ pub(super) fn resolve(table: &mut Value, path: &Path, key: &str, places: &Places
         table.remove(&file_key);
         return resolved;
     }
-    if table.contains_key(key) && places.variable(&inline).is_none() {
+    // An address is a secret for some receivers and none for most.
+    if table.contains_key(key) && key != "url" && places.variable(&inline).is_none() {
         let message = format!("the secret `{key}` stands in the file");
         let help = Some(format!("use `{file_key}`, or an environment variable"));
         let warning = places.error(&inline, Part::Key, message, help);

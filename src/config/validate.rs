@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use globset::Glob;
 use jiff::Timestamp;
 
+use crate::deliver::ConfigError;
 use crate::deliver::email::Tls;
+use crate::deliver::webhook::Webhook;
 use crate::source::eventhubs::Auth;
 
 use super::Config;
@@ -87,44 +89,27 @@ fn hubs(config: &Config, checker: &mut Checker<'_>) {
     }
 }
 
+/// A receiver knows best what it can use: its constructor checks, and connects to nobody.
 fn webhooks(config: &Config, checker: &mut Checker<'_>) {
     for (name, webhook) in &config.webhook {
-        let path = Path::of(&["webhook", name]);
-        // The message does not quote the address: those of chat services are secrets.
-        let url = match reqwest::Url::parse(&webhook.url) {
-            Ok(url) if url.has_host() => url,
-            _ => {
-                checker.error(
-                    &path.key("url"),
-                    Part::Value,
-                    "this is no address",
-                    "write one as https://hooks.example.com/lanner",
-                );
-                continue;
-            }
-        };
-        let plain = match url.scheme() {
-            "https" => false,
-            "http" => true,
-            other => {
-                let message = format!("`{other}` is no scheme of a webhook");
-                checker.error(&path.key("url"), Part::Value, message, "use https");
-                continue;
-            }
-        };
-        if plain && !webhook.allow_insecure && !is_loopback(url.host_str().unwrap_or_default()) {
-            checker.error(
-                &path.key("url"),
-                Part::Value,
-                "plain http would send alerts readable over the network",
-                "use https, or set allow-insecure = true",
-            );
-        }
-        if webhook.timeout_secs == 0 {
-            let message = "zero; a timeout is longer than that";
-            checker.error(&path.key("timeout-secs"), Part::Value, message, "");
+        if let Err(error) = Webhook::new(name, webhook) {
+            receiver(&Path::of(&["webhook", name]), &error, checker);
         }
     }
+}
+
+fn receiver(section: &Path, error: &ConfigError, checker: &mut Checker<'_>) {
+    let key = error.key.rsplit('.').next().unwrap_or_default();
+    let (problem, help) = error
+        .problem
+        .split_once("; ")
+        .unwrap_or((&error.problem, ""));
+    checker.error(
+        &section.key(key),
+        Part::Value,
+        format!("`{key}` {problem}"),
+        help,
+    );
 }
 
 fn is_loopback(host: &str) -> bool {

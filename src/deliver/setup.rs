@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::FailureReason;
-use crate::alert::escape::{bounded, visible};
+use crate::alert::escape::{bounded, printable};
 use crate::alert::redact::redact;
 use crate::config::secret::Secret;
 
@@ -114,9 +114,9 @@ pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
     one_line(&text)
 }
 
-/// A text from elsewhere, fit for a log line: redacted, visible, bounded.
+/// A text from elsewhere, fit for a log line: redacted, printable, bounded.
 pub(super) fn one_line(text: &str) -> String {
-    bounded(&visible(&redact(text.trim())), MAX_DETAIL).into_owned()
+    bounded(&printable(&redact(text.trim())), MAX_DETAIL).into_owned()
 }
 
 /// The reason that an error's causes tell, where they tell one.

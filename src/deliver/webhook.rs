@@ -5,6 +5,7 @@
 //! `Idempotency-Key`; id and key are the notification's and stay the same at every attempt.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,14 +27,11 @@ use crate::config::secret::Secret;
 const MAX_ANSWER: usize = 4096;
 
 /// `[webhook.NAME]`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct WebhookConfig {
-    /// A secret, because many services put their token into it.
-    #[serde(default)]
-    pub url: Option<Secret>,
-    #[serde(default)]
-    pub url_file: Option<PathBuf>,
+    /// Shown nowhere but for its host, because many services put their token into it.
+    pub url: String,
     /// `whsec_…` (base64); without one, notifications are not signed.
     #[serde(default)]
     pub signing_secret: Option<Secret>,
@@ -62,8 +60,7 @@ impl WebhookConfig {
     /// A configuration with this address and every default.
     pub fn to(url: &str) -> WebhookConfig {
         WebhookConfig {
-            url: Some(Secret::new(url)),
-            url_file: None,
+            url: url.to_owned(),
             signing_secret: None,
             signing_secret_file: None,
             bearer_token: None,
@@ -72,6 +69,16 @@ impl WebhookConfig {
             allow_insecure: false,
             timeout_secs: default_timeout_secs(),
         }
+    }
+}
+
+impl fmt::Debug for WebhookConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = Url::parse(&self.url).ok();
+        f.debug_struct("WebhookConfig")
+            .field("host", &url.as_ref().and_then(Url::host_str))
+            .field("signed", &self.signing_secret.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,10 +97,7 @@ impl Webhook {
             kind: "webhook",
             name,
         };
-        let url = section
-            .secret("url", config.url.as_ref(), config.url_file.as_deref())?
-            .ok_or_else(|| section.error("url", "is missing; give the receiver's address"))?;
-        let url = check_url(section, &url, config.allow_insecure)?;
+        let url = check_url(section, &config.url, config.allow_insecure)?;
         let key = section
             .secret(
                 "signing-secret",
@@ -208,8 +212,8 @@ impl Receiver for Webhook {
     }
 }
 
-fn check_url(section: Section<'_>, url: &Secret, allow_insecure: bool) -> Result<Url, ConfigError> {
-    let url = Url::parse(url.expose()).map_err(|error| {
+fn check_url(section: Section<'_>, url: &str, allow_insecure: bool) -> Result<Url, ConfigError> {
+    let url = Url::parse(url).map_err(|error| {
         section.error(
             "url",
             format!("is no address: {error}; write https://HOST/PATH"),
@@ -399,14 +403,19 @@ mod tests {
                 Err(error) => error.to_string(),
             }
         };
-        let url = |url: &'static str| error(&move |config| config.url = Some(Secret::new(url)));
+        let url = |url: &'static str| error(&move |config| config.url = url.to_owned());
         assert!(url("soc.example.com").starts_with("webhook.soc.url: is no address"));
         assert!(url("http://soc.example.com/").contains("must be https"));
         assert!(url("ftp://soc.example.com/").contains("must be https"));
         assert!(url("https://u:hush@soc.example.com/").contains("user name or password"));
         assert!(!url("https://u:hush@soc.example.com/").contains("hush"));
-        assert!(error(&|config| config.url = None).contains("url: is missing"));
-        assert!(error(&|config| config.url_file = Some("x".into())).contains("given twice"));
+        let twice = error(&|config| {
+            config.bearer_token = Some(Secret::new("x"));
+            config.bearer_token_file = Some("x".into());
+        });
+        assert!(twice.contains("given twice"), "{twice}");
+        let config = WebhookConfig::to("https://soc.example.com/hook?sig=hush");
+        assert!(!format!("{config:?}").contains("hush"));
         let secret = |text: &'static str| {
             error(&move |config| config.signing_secret = Some(Secret::new(text)))
         };

@@ -19,7 +19,7 @@ use super::detector::{Detector, Matcher, Raise, StateSpec, Summary};
 use super::spec::{Match, Override, Spec};
 use super::techniques;
 use crate::config::diagnose::{Diagnostic, nearest};
-use crate::config::{DetectorConfig, Period};
+use crate::config::{DetectorConfig, Period, duration};
 use crate::event::fact::{Bits, FACTS};
 use crate::event::field::FIELDS;
 use crate::event::{Category, Fact, Field, Stage};
@@ -632,10 +632,10 @@ impl Check<'_> {
 
     /// A learning time may be zero: then everything that was not seen is new.
     fn learning(&mut self, text: &Spanned<String>) -> SignedDuration {
-        if text.get_ref() == "0s" {
-            return SignedDuration::ZERO;
+        match duration::parse(text.get_ref()) {
+            Ok(zero) if zero.is_zero() => zero,
+            _ => self.duration(text, "first_seen.learn"),
         }
-        self.duration(text, "first_seen.learn")
     }
 
     fn unknown<'n>(

@@ -17,7 +17,7 @@ use super::load::merge_tables;
 use super::matches::Match;
 use super::order::{Judge, Learning, Outcome};
 use super::spec::{Expect, Test};
-use crate::config::Period;
+use crate::config::duration;
 use crate::decode::{Payload, decode};
 use crate::event::{Lists, Site, Sites};
 use crate::source::{Chunk, Framing, Partition};
@@ -205,7 +205,7 @@ fn events_text(test: &Test, variant: &toml::Table) -> Result<String, String> {
     for (index, event) in events.into_iter().enumerate() {
         let mut event = event.clone();
         let after = match event.remove("at") {
-            Some(toml::Value::String(at)) => at.trim_start_matches('+').parse::<Period>()?.signed(),
+            Some(toml::Value::String(at)) => duration::parse(at.trim_start_matches('+'))?,
             Some(_) => return Err("`at` is no text as \"+90s\"".to_owned()),
             None => SignedDuration::ZERO,
         };

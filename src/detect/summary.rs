@@ -36,10 +36,10 @@ impl Summary {
             }
         }
         for (parent, children) in nested {
-            plain.insert(parent, children.into_iter().collect::<Value>());
+            plain.insert(parent, Value::from_pairs(children));
         }
         environment()
-            .render_str(&self.template, plain.into_iter().collect::<Value>())
+            .render_str(&self.template, Value::from_pairs(plain))
             .unwrap_or_else(|_| self.template.clone())
     }
 }

@@ -27,11 +27,17 @@ const MAX_MESSAGE_SIZE: u64 = 1024 * 1024;
 
 const MAX_FRAME_SIZE: u32 = 64 * 1024;
 
+/// Limits that differ from the protocol's defaults, because `fe2o3-amqp` sends a default as null
+/// and the Python client compares with it.
+const CHANNEL_MAX: u16 = 4999;
+const HANDLE_MAX: u32 = 255;
+
 /// Serves a connection until either side closes it.
 pub(super) async fn serve(socket: TcpStream, shared: Arc<Shared>) {
     let acceptor = ConnectionAcceptor::builder()
         .container_id("lanner-emulator")
         .max_frame_size(MAX_FRAME_SIZE)
+        .channel_max(CHANNEL_MAX)
         .sasl_acceptor(SaslAnonymousMechanism::new())
         .build();
     let mut connection = match acceptor.accept(PaddedStream::new(socket)).await {
@@ -42,7 +48,7 @@ pub(super) async fn serve(socket: TcpStream, shared: Arc<Shared>) {
         }
     };
     let authorized = Arc::new(AtomicBool::new(false));
-    let sessions = SessionAcceptor::new();
+    let sessions = SessionAcceptor::builder().handle_max(HANDLE_MAX).build();
     while let Some(incoming) = connection.next_incoming_session().await {
         match sessions
             .accept_incoming_session(incoming, &mut connection)

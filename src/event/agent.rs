@@ -161,6 +161,10 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
     facts.set(Fact::AgentOffensive, family == Family::Offensive);
     facts.set(Fact::AgentGoDefault, family == Family::GoDefault);
     facts.set(Fact::AgentBrowser, family == Family::Browser);
+    facts.set(
+        Fact::AgentTool,
+        !matches!(family, Family::Component | Family::GoDefault),
+    );
     facts.set(Fact::AgentTruncated, agent.ends_with("...TRUNCATED"));
     facts.set(Fact::AgentMissing, family == Family::Missing);
 }

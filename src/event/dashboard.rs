@@ -2,7 +2,8 @@
 
 use super::actor;
 use super::json::Json;
-use super::view::{Object, View};
+use super::target;
+use super::view::View;
 use super::{Fact, FactSet, Truth};
 
 /// Names of the dashboard in manifests, in the Helm chart of version 2 and, with a suffix for each
@@ -39,7 +40,7 @@ pub(super) fn is_own(view: &View<'_>) -> bool {
     let (name, verb) = (view.name(), view.event.verb.as_ref());
     let reads = matches!(verb, "get" | "list" | "watch");
     match (object.api_group.as_ref(), object.resource.as_ref()) {
-        ("", "") => view.is(Fact::TargetHealth),
+        ("", "") => target::is_health(view),
         ("authorization.k8s.io" | "authentication.k8s.io", _) => verb == "create",
         ("metrics.k8s.io", "pods" | "nodes") => reads,
         _ if object.namespace != namespace => false,
@@ -200,7 +201,7 @@ fn weakens_login(argument: &str) -> bool {
     })
 }
 
-/// Whether a NetworkPolicy guards the dashboard, and whether the write opens it.
+/// Whether a NetworkPolicy guards the dashboard, and whether the write removes or opens it.
 fn policy(view: &View<'_>) -> (Truth, Truth) {
     if view.resource() != "networkpolicies" {
         return (Truth::False, Truth::False);
@@ -211,40 +212,50 @@ fn policy(view: &View<'_>) -> (Truth, Truth) {
     let guards =
         |policy: &Json<'_>| {
             let selector = policy.at(&["spec", "podSelector"]);
-            selects(selector.get("matchLabels"))
+            named_so(policy.at(&["metadata", "name"]).str())
+                || selects(selector.get("matchLabels"))
                 || selector.get("matchExpressions").items().iter().any(|e| {
                     e.get("operator").str() == "In" && e.get("values").strings().any(named_so)
                 })
         };
-    if view.event.verb == "deletecollection" {
-        let deleted = view.response_object().is_some_and(|list| {
-            list.get("items")
-                .items()
-                .iter()
-                .any(|policy| guards(policy) || named_so(policy.at(&["metadata", "name"]).str()))
-        });
-        return (Truth::from(deleted), Truth::False);
-    }
-    let object = view.object();
-    let guards = match object {
-        _ if ours => Truth::True,
-        Object::None => Truth::from(view.response_object().is_some_and(guards)),
-        _ => object.judge(guards),
+    // The answer to a deletion is the deleted object, a list of them, or only a status.
+    let deleted = || {
+        view.response_object()
+            .is_some_and(|answer| guards(answer) || answer.get("items").items().iter().any(guards))
     };
-    let open = if view.touches("spec") {
-        object.judge(|policy| {
-            let spec = policy.get("spec");
-            let all = |rule: &Json<'_>| {
-                let from = rule.get("from").items();
-                from.is_empty()
-                    || from.iter().any(|peer| {
-                        matches!(peer.at(&["ipBlock", "cidr"]).str(), "0.0.0.0/0" | "::/0")
-                    })
-            };
-            spec.get("ingress").items().iter().any(all)
-        })
+    let deletes = matches!(view.event.verb.as_ref(), "delete" | "deletecollection");
+    let object = view.object();
+    let guarding = if ours {
+        Truth::True
+    } else if deletes {
+        Truth::from(deleted())
+    } else {
+        object.judge(guards)
+    };
+    let open = if deletes {
+        Truth::True
+    } else if view.touches("spec") {
+        object.judge(|policy| lets_everyone_in(policy.get("spec")))
     } else {
         Truth::False
     };
-    (guards, open)
+    let both = match (guarding, open) {
+        (Truth::False, _) | (_, Truth::False) => Truth::False,
+        (Truth::True, Truth::True) => Truth::True,
+        _ => Truth::Unknown,
+    };
+    (guarding, both)
+}
+
+fn lets_everyone_in(spec: &Json<'_>) -> bool {
+    let types: Vec<&str> = spec.get("policyTypes").strings().collect();
+    let ignores_ingress = !types.is_empty() && !types.contains(&"Ingress");
+    ignores_ingress
+        || spec.get("ingress").items().iter().any(|rule| {
+            let from = rule.get("from").items();
+            from.is_empty()
+                || from
+                    .iter()
+                    .any(|peer| matches!(peer.at(&["ipBlock", "cidr"]).str(), "0.0.0.0/0" | "::/0"))
+        })
 }

@@ -126,7 +126,7 @@ facts! {
         DashboardDeployed = "dashboard.deployed", "the write leaves a workload that runs a dashboard image";
         DashboardNoLogin = "dashboard.no_login", "the dashboard's login is disabled or weakened by its arguments";
         DashboardPolicy = "dashboard.policy", "a NetworkPolicy that guards the dashboard, by its selector or its name";
-        DashboardPolicyOpen = "dashboard.policy_open", "the write leaves that policy letting everyone in";
+        DashboardPolicyOpen = "dashboard.policy_open", "such a policy is deleted, or left letting everyone in";
     }
     Exec {
         ExecShell = "exec.shell", "the command is a shell";
@@ -164,6 +164,7 @@ facts! {
         RoleIssuesTokens = "role.issues_tokens", "a rule grants creating tokens of service accounts";
         RoleWritesWebhooks = "role.writes_webhooks", "a rule grants writing admission webhooks or policies";
         RoleWritesNodes = "role.writes_nodes", "a rule grants writing nodes or their status";
+        RoleInfrastructure = "role.infrastructure", "any of approves_csr, issues_tokens, writes_webhooks and writes_nodes";
         RoleAggregated = "role.aggregated", "labels add the ClusterRole to admin, edit or view";
         RoleDangerous = "role.dangerous", "a rule grants what leads to more rights: see field role.dangerous";
         RoleSystem = "role.system", "the role or binding is Kubernetes' own by its name (system:…)";
@@ -172,9 +173,11 @@ facts! {
         BindingClusterAdmin = "binding.cluster_admin", "binds cluster-admin or an equivalent";
         BindingPrivilegedRole = "binding.privileged_role", "binds cluster-admin, admin, edit, or a privileged role of Kubernetes or AKS";
         BindingPublicRole = "binding.public_role", "binds a role that everyone has: discovery, basic-user, public-info-viewer";
+        BindingOrdinary = "binding.ordinary", "no privileged role is known to be bound: known even where the body is not";
+        BindingChanged = "binding.changed", "a binding is created, or its subjects or role may change";
         BindingClusterWide = "binding.cluster_wide", "is a ClusterRoleBinding";
         BindingToAnonymous = "binding.to_anonymous", "a subject is system:anonymous or system:unauthenticated";
-        BindingToEveryone = "binding.to_everyone", "a subject is system:authenticated or all service accounts";
+        BindingToEveryone = "binding.to_everyone", "a subject is system:authenticated, all service accounts, or system:anonymous or system:unauthenticated";
         BindingToServiceAccount = "binding.to_service_account", "a subject is a service account";
         BindingToDefaultServiceAccount = "binding.to_default_service_account", "a subject is the service account `default` of a namespace, or all of a namespace's";
         BindingToKubeSystem = "binding.to_kube_system", "a subject is a service account of kube-system";
@@ -187,6 +190,7 @@ facts! {
         AgentOffensive = "agent.offensive", "the user agent names a tool of attackers: kube-hunter, peirates, kubeletctl, …";
         AgentGoDefault = "agent.go_default", "the user agent is Go's default, which some controllers use";
         AgentBrowser = "agent.browser", "the user agent is a browser's";
+        AgentTool = "agent.tool", "the user agent is that of a tool in someone's hands and no component's: kubectl, a script, a browser, an attacker's tool, or none";
         AgentTruncated = "agent.truncated", "the user agent was longer than the API server logs";
         AgentMissing = "agent.missing", "the request had no user agent";
     }
@@ -281,6 +285,7 @@ facts! {
     }
     Namespace {
         NamespaceAllowed = "namespace.allowed", "the namespace's name is on the list allowed-namespaces";
+        NamespaceLookalike = "namespace.lookalike", "the namespace's name imitates one of the system's";
         NamespacePodSecurityWeakened = "namespace.pod_security_weakened", "the request sets the namespace's Pod Security level to privileged, or removes it";
         NamespaceMeshDisabled = "namespace.mesh_disabled", "the request disables the mesh's sidecar injection for the namespace, or removes it";
         NodeVirtual = "node.virtual", "the node's name is a virtual node's";

@@ -27,6 +27,10 @@ pub(super) fn namespace_facts(view: &View<'_>, facts: &mut FactSet) {
         resource == "namespaces" && lists.allowed_namespaces.contains(name),
     );
     facts.set(
+        Fact::NamespaceLookalike,
+        resource == "namespaces" && imitates(name),
+    );
+    facts.set(
         Fact::NamespacePodSecurityWeakened,
         on(view, "namespaces", |request| {
             changes(view, request, "labels", ENFORCE, |level| {
@@ -98,6 +102,23 @@ pub(super) fn namespace_facts(view: &View<'_>, facts: &mut FactSet) {
         Fact::VolumeHostPathSensitive,
         volume(&|path| pod::is_sensitive(view, &pod::normalised(path))),
     );
+}
+
+/// Kubernetes keeps the prefix `kube-` for itself; AKS makes a few namespaces of its own.
+fn imitates(name: &str) -> bool {
+    const SYSTEM: &[&str] = &[
+        "aks-command",
+        "calico-system",
+        "gatekeeper-system",
+        "kube-node-lease",
+        "kube-public",
+        "kube-system",
+    ];
+    !SYSTEM.contains(&name)
+        && (name.starts_with("kube-")
+            || SYSTEM
+                .iter()
+                .any(|system| strsim::osa_distance(name, system) <= 2))
 }
 
 /// Judges the request of an update or patch of `resource`; unknown where it cannot be read.

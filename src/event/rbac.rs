@@ -373,6 +373,11 @@ pub(super) fn role_facts(view: &View<'_>, facts: &mut FactSet) {
             facts.set(fact, judge(rules.changed && rules.has(right)));
         }
     }
+    let infrastructure = [ApprovesCsr, IssuesTokens, WritesWebhooks, WritesNodes];
+    facts.set(
+        Fact::RoleInfrastructure,
+        judge(rules.changed && infrastructure.iter().any(|right| rules.has(*right))),
+    );
     facts.set(Fact::RoleAggregated, judge(rules.aggregated));
     facts.set(
         Fact::RoleDangerous,
@@ -536,6 +541,15 @@ pub(super) fn binding_facts(view: &View<'_>, facts: &mut FactSet) {
         Fact::BindingPublicRole,
         role(&|name| PUBLIC.contains(&name)),
     );
+    let changed = matches!(view.event.verb.as_ref(), "create" | "update" | "patch")
+        && matches!(view.resource(), "rolebindings" | "clusterrolebindings")
+        && !view.is(Fact::Unchanged)
+        && (view.touches("subjects") || view.touches("roleRef"));
+    facts.set(Fact::BindingChanged, changed);
+    facts.set(
+        Fact::BindingOrdinary,
+        changed && role(&is_privileged) != Truth::True,
+    );
     facts.set(
         Fact::BindingClusterWide,
         view.resource() == "clusterrolebindings",
@@ -556,7 +570,12 @@ pub(super) fn binding_facts(view: &View<'_>, facts: &mut FactSet) {
     );
     facts.set(
         Fact::BindingToEveryone,
-        subject(&group(&["system:authenticated", "system:serviceaccounts"])),
+        subject(&group(&[
+            "system:authenticated",
+            "system:serviceaccounts",
+            "system:anonymous",
+            "system:unauthenticated",
+        ])),
     );
     facts.set(
         Fact::BindingToServiceAccount,

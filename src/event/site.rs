@@ -145,12 +145,12 @@ impl Default for Lists {
     fn default() -> Lists {
         Lists {
             trusted_networks: Networks::default(),
-            trusted_hops: Networks::default(),
+            trusted_hops: shipped_networks(TRUSTED_HOPS),
             node_networks: Networks::default(),
-            protected_namespaces: Names::default(),
+            protected_namespaces: shipped(PROTECTED_NAMESPACES),
             admin_users: Names::default(),
             impersonators: Names::default(),
-            deployers: Names::default(),
+            deployers: shipped(DEPLOYERS),
 
             allowed_registries: shipped(ALLOWED_REGISTRIES),
             allowed_namespaces: Names::default(),
@@ -168,6 +168,16 @@ impl Default for Lists {
 
 fn shipped(patterns: &[&str]) -> Names {
     Names::new(patterns).expect("the shipped patterns are globs, as a test checks")
+}
+
+fn shipped_networks(networks: &[&str]) -> Networks {
+    networks
+        .iter()
+        .map(|text| {
+            text.parse::<IpNet>()
+                .expect("the shipped networks are in CIDR notation")
+        })
+        .collect()
 }
 
 /// One cluster as configured.

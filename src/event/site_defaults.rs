@@ -138,3 +138,26 @@ pub const DEBUG_IMAGES: &[&str] = &[
     "toolbox",
     "ubuntu",
 ];
+
+/// The network of AKS' own load balancers, the last hop of every request.
+pub const TRUSTED_HOPS: &[&str] = &["172.31.0.0/16"];
+
+/// Namespaces of Kubernetes, AKS and its add-ons.
+pub const PROTECTED_NAMESPACES: &[&str] = &[
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "gatekeeper-system",
+    "calico-system",
+    "tigera-operator",
+    "aks-istio-*",
+    "app-routing-system",
+    "azure-arc",
+];
+
+/// The GitOps controllers of AKS' own extensions (Flux, Argo CD).
+pub const DEPLOYERS: &[&str] = &[
+    "system:serviceaccount:flux-system:{kustomize,helm,source}-controller",
+    "system:serviceaccount:flux-system:fluxconfig-{agent,controller}",
+    "system:serviceaccount:argocd:argocd-application-controller",
+];

@@ -206,7 +206,7 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
 }
 
 /// URLs that the API server shows to anyone by its default roles.
-fn is_health(view: &View<'_>) -> bool {
+pub(super) fn is_health(view: &View<'_>) -> bool {
     let path = path(&view.event.request_uri);
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     match (segments.next(), segments.count()) {

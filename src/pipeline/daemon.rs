@@ -93,14 +93,25 @@ impl Daemon {
             });
         }
         readers.close();
-        Ok(Daemon { settings, store, hubs, cancel, readers, live, deliveries })
+        Ok(Daemon {
+            settings,
+            store,
+            hubs,
+            cancel,
+            readers,
+            live,
+            deliveries,
+        })
     }
 
     /// Stops in the order of the flow. Each part has its own bound, so that a stop always ends.
     pub async fn stop(self) {
         let drain: Duration = self.settings.load().config.pipeline.drain_timeout.into();
         self.cancel.cancel();
-        if tokio::time::timeout(drain, self.readers.wait()).await.is_err() {
+        if tokio::time::timeout(drain, self.readers.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("a hub's reader did not stop in time");
         }
         let live = self.live;
@@ -133,7 +144,10 @@ pub fn receivers(config: &Config) -> Result<Vec<(String, Box<dyn Receiver>)>, Co
         receivers.push((format!("email.{name}"), Box::new(receiver)));
     }
     if config.stdout.enabled {
-        receivers.push(("stdout".to_owned(), Box::new(deliver::stdout::Stdout::new())));
+        receivers.push((
+            "stdout".to_owned(),
+            Box::new(deliver::stdout::Stdout::new()),
+        ));
     }
     Ok(receivers)
 }

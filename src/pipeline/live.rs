@@ -49,6 +49,10 @@ pub struct Settings {
 
 /// Hears what happens; for metrics and health.
 pub trait Observer: Send + Sync {
+    /// The judging thread goes on; called at least every tick.
+    fn alive(&self) {}
+    /// Event time up to which every partition has come.
+    fn watermark(&self, _time: Timestamp) {}
     fn read(&self, _partition: &Partition, _tally: &Tally) {}
     fn judged(&self, _detector: &str, _outcome: Outcome) {}
     fn notified(&self, _alert: &Alert, _cause: Cause, _receivers: usize) {}
@@ -230,6 +234,7 @@ impl Judging {
 
     /// Judges the batches whose turn it is and makes it durable; false where that was given up.
     fn judge_and_commit(&mut self) -> bool {
+        self.observer.alive();
         let mut commit = Commit::default();
         let mut positions: BTreeMap<Arc<Partition>, Position> = BTreeMap::new();
         let mut enqueued = None;
@@ -239,7 +244,9 @@ impl Judging {
             enqueued = enqueued.max(done.enqueued);
             self.judge(done, &mut commit);
         }
-        let closed = self.memory.groups.close_quiet(self.watermark());
+        let watermark = self.watermark();
+        self.observer.watermark(watermark);
+        let closed = self.memory.groups.close_quiet(watermark);
         if positions.is_empty() && closed.is_empty() {
             return true;
         }
@@ -346,6 +353,7 @@ impl Judging {
                 Err(error) => {
                     tracing::error!(%error, "the store refuses a commit; reading waits for it");
                     self.observer.store_failed(&error);
+                    self.observer.alive();
                     if self.abandon.load(Ordering::Acquire) {
                         return false;
                     }

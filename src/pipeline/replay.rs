@@ -11,16 +11,18 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Condvar, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::tally::Tally;
 use super::work::{Output, Task, Worker};
+use crate::decode::{Payload, decode};
 use crate::detect::matches::Match;
 use crate::detect::order::{Judge, Judgement};
 use crate::event::Stage;
-use crate::source::archive::{ArchiveOptions, Input, Reader};
+use crate::source::Batch;
+use crate::source::archive::{ArchiveError, ArchiveOptions, Input, Reader};
 
 /// How far ahead of the judging thread each input may be read, in blocks.
 const BLOCKS_AHEAD: usize = 4;
@@ -45,6 +47,8 @@ pub struct Summary {
     pub tally: Tally,
     pub inputs: usize,
     pub broken: Vec<Broken>,
+    /// What was passed over within inputs that could be read on.
+    pub skipped: Vec<Broken>,
 }
 
 /// Told while a replay goes on.
@@ -59,15 +63,21 @@ pub trait Observer {
     }
 }
 
-/// Replays `inputs` in one pass.
+/// Replays `inputs` in one pass, each begun when those that start earlier have come to its start.
 pub fn replay(
     task: &Task,
     judge: &mut Judge,
-    inputs: &[Input],
+    inputs: Vec<Input>,
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Summary {
-    let shared = Shared::new(inputs, options.threads);
+    let mut inputs: Vec<(Option<Timestamp>, Input)> = inputs
+        .into_iter()
+        .map(|input| (start_of(&input, options), input))
+        .collect();
+    inputs.sort_by_key(|(start, _)| *start);
+    let (starts, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
+    let shared = Shared::new(&inputs);
     let (results_in, results) = channel();
     std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {
@@ -76,10 +86,40 @@ pub fn replay(
             scope.spawn(move || shared.work(task, &options.archive, &results_in));
         }
         drop(results_in);
-        let summary = Merge::new(&shared, inputs, options).run(task, judge, observer, &results);
+        let summary = Merge::new(&shared, starts, options).run(task, judge, observer, &results);
         shared.stop();
         summary
     })
+}
+
+/// Bytes looked at for an input's first event time.
+const START_BLOCK: usize = 64 << 10;
+
+/// The time of the first event that tells one; `None` for standard input, which cannot be read
+/// twice, and where the beginning tells no time.
+fn start_of(input: &Input, options: &Options) -> Option<Timestamp> {
+    if input.is_stdin() {
+        return None;
+    }
+    let archive = ArchiveOptions {
+        block: START_BLOCK,
+        ..options.archive.clone()
+    };
+    let batch = input.open(&archive).ok()?.next_batch().ok()??;
+    let mut start = None;
+    for chunk in &batch.chunks {
+        decode(chunk, &mut |record| {
+            let time = match &record.payload {
+                Payload::Audit(event) => event.time().or(record.origin.time),
+                _ => record.origin.time,
+            };
+            start = start.or(time);
+        });
+        if start.is_some() {
+            break;
+        }
+    }
+    start
 }
 
 /// What workers and the judging thread share: which inputs may be read on, and their readers.
@@ -107,12 +147,14 @@ struct Block {
 
 enum Content {
     Read(Output),
+    /// Something of the input was passed over; it goes on.
+    Skipped(String),
     /// The input has ended, with what went wrong if anything did.
     End(Option<String>),
 }
 
 impl<'i> Shared<'i> {
-    fn new(inputs: &'i [Input], _threads: usize) -> Shared<'i> {
+    fn new(inputs: &'i [Input]) -> Shared<'i> {
         Shared {
             inputs,
             readers: inputs.iter().map(|_| Mutex::new(Open::NotYet)).collect(),
@@ -155,7 +197,10 @@ impl<'i> Shared<'i> {
             let content = match read {
                 Ok(Some(batch)) => Content::Read(worker.process(&task.engine, &batch, task.range)),
                 Ok(None) => Content::End(None),
-                Err(message) => Content::End(Some(message)),
+                Err(error @ ArchiveError::RecordTooLong { .. }) => {
+                    Content::Skipped(error.to_string())
+                }
+                Err(error) => Content::End(Some(error.to_string())),
             };
             if results
                 .send(Block {
@@ -175,14 +220,14 @@ impl<'i> Shared<'i> {
         &self,
         input: usize,
         archive: &ArchiveOptions,
-    ) -> (u64, Result<Option<crate::source::Batch>, String>) {
+    ) -> (u64, Result<Option<Batch>, ArchiveError>) {
         let mut open = lock(&self.readers[input]);
         if matches!(*open, Open::NotYet) {
             match self.inputs[input].open(archive) {
                 Ok(reader) => *open = Open::Reading(Box::new(reader), 0),
                 Err(error) => {
                     *open = Open::Ended(1);
-                    return (0, Err(error.to_string()));
+                    return (0, Err(error));
                 }
             }
         }
@@ -195,8 +240,8 @@ impl<'i> Shared<'i> {
             Open::Reading(reader, next) => {
                 let number = *next;
                 *next += 1;
-                let read = reader.next_batch().map_err(|error| error.to_string());
-                if !matches!(read, Ok(Some(_))) {
+                let read = reader.next_batch();
+                if !matches!(read, Ok(Some(_)) | Err(ArchiveError::RecordTooLong { .. })) {
                     *open = Open::Ended(number + 1);
                 }
                 (number, read)
@@ -238,7 +283,12 @@ struct Merge<'s, 'i> {
 }
 
 impl<'s, 'i> Merge<'s, 'i> {
-    fn new(shared: &'s Shared<'i>, inputs: &[Input], options: &Options) -> Merge<'s, 'i> {
+    fn new(
+        shared: &'s Shared<'i>,
+        starts: Vec<Option<Timestamp>>,
+        options: &Options,
+    ) -> Merge<'s, 'i> {
+        let inputs = shared.inputs;
         Merge {
             shared,
             lateness: options.lateness,
@@ -249,7 +299,7 @@ impl<'s, 'i> Merge<'s, 'i> {
             },
             progress: inputs.iter().map(|_| Progress::default()).collect(),
             begun: 0,
-            starts: inputs.iter().map(|input| input.starts_at()).collect(),
+            starts,
             waiting: BinaryHeap::new(),
             arrivals: 0,
             summary: Summary {
@@ -340,9 +390,12 @@ impl<'s, 'i> Merge<'s, 'i> {
             Content::End(problem) => {
                 self.progress[input].ended = true;
                 if let Some(message) = problem {
-                    let input = self.shared.inputs[input].name().to_owned();
-                    self.summary.broken.push(Broken { input, message });
+                    self.summary.broken.push(self.broken(input, message));
                 }
+            }
+            Content::Skipped(message) => {
+                let broken = self.broken(input, message);
+                self.summary.skipped.push(broken);
             }
             Content::Read(output) => {
                 if let Some((_, latest)) = output.tally.span {
@@ -358,6 +411,13 @@ impl<'s, 'i> Merge<'s, 'i> {
                     }));
                 }
             }
+        }
+    }
+
+    fn broken(&self, input: usize, message: String) -> Broken {
+        Broken {
+            input: self.shared.inputs[input].partition.id.to_string(),
+            message,
         }
     }
 

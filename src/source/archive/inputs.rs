@@ -41,6 +41,11 @@ impl Input {
         Input::new(&id, From::File(path))
     }
 
+    /// Whether this is standard input, which can be read once only.
+    pub fn is_stdin(&self) -> bool {
+        matches!(self.from, From::Stdin)
+    }
+
     /// Opens the input and looks at its beginning. An error is this input's alone.
     pub fn open(&self, options: &ArchiveOptions) -> Result<Reader, ArchiveError> {
         Reader::open(self, options)

@@ -1,7 +1,5 @@
 //! What the tests of deliveries share: an outbox in a temporary folder, an alert, servers.
 
-pub mod http;
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,12 +1,10 @@
 //! Deliveries from outside: the outbox on one side, receivers on loopback on the other.
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::http::{Reply, Server};
-use common::{Outbox, alert, eventually};
+use crate::common::{Outbox, alert, eventually};
+use crate::http::{Reply, Server};
 use futures::future::BoxFuture;
 use lanner::alert::{Alert, Severity};
 use lanner::config::secret::Secret;

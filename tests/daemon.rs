@@ -1,0 +1,281 @@
+//! The daemon as its user runs it: over AMQP, with a webhook, killed and started again.
+#![cfg(feature = "emulator")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use bytes::Bytes;
+use lanner::emulator::{Emulator, EmulatorConfig, HubConfig};
+use serde_json::{Value, json};
+
+/// How long a test waits for what must come; only a failure takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Every notification a webhook received: its id in the header, and its body.
+type Received = Arc<Mutex<Vec<(String, Value)>>>;
+
+async fn receiver() -> (SocketAddr, Received) {
+    let received = Received::default();
+    let app = Router::new()
+        .route("/", post(take))
+        .with_state(Arc::clone(&received));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, received)
+}
+
+async fn take(State(received): State<Received>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let id = headers["webhook-id"].to_str().expect("text").to_owned();
+    let body = serde_json::from_slice(&body).expect("JSON");
+    received.lock().expect("no panic").push((id, body));
+    StatusCode::NO_CONTENT
+}
+
+async fn emulator() -> Emulator {
+    let config = EmulatorConfig {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        hubs: vec![HubConfig::new("audit", 2)],
+    };
+    Emulator::start(config).await.expect("the emulator starts")
+}
+
+/// A record of an exec into `pod`, as Azure wraps it.
+fn exec(pod: &str, second: usize) -> Bytes {
+    let time = format!(
+        "2026-11-20T10:{:02}:{:02}.000000Z",
+        second / 60,
+        second % 60
+    );
+    let event = json!({
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
+        "auditID": format!("a0000000-0000-4000-8000-{second:012}"),
+        "stage": "ResponseStarted",
+        "requestURI": format!("/api/v1/namespaces/shop/pods/{pod}/exec?command=id&stdout=true"),
+        "verb": "get",
+        "user": { "username": "ada@example.com", "groups": ["system:authenticated"] },
+        "sourceIPs": ["203.0.113.7", "172.31.4.5"],
+        "userAgent": "kubectl/v1.34.1",
+        "objectRef": { "resource": "pods", "namespace": "shop", "name": pod, "apiVersion": "v1", "subresource": "exec" },
+        "responseStatus": { "metadata": {}, "code": 101 },
+        "requestReceivedTimestamp": time, "stageTimestamp": time,
+        "annotations": { "authorization.k8s.io/decision": "allow" },
+    });
+    let record = json!({
+        "category": "kube-audit",
+        "time": time,
+        "resourceId": "/SUBSCRIPTIONS/0/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/WEST",
+        "properties": { "log": format!("{event}\n"), "stream": "stdout" },
+    });
+    Bytes::from(json!({ "records": [record] }).to_string())
+}
+
+fn configuration(folder: &Path, emulator: &Emulator, webhook: SocketAddr) -> std::path::PathBuf {
+    let path = folder.join("lanner.toml");
+    let text = format!(
+        r#"
+[eventhubs.audit]
+hub = "audit"
+auth = "connection-string"
+connection-string-file = "{folder}/hub"
+
+[store]
+path = "{folder}/store"
+
+[webhook.soc]
+url = "http://{webhook}/"
+
+[stdout]
+enabled = false
+
+[telemetry]
+listen = "127.0.0.1:0"
+
+[[route]]
+detectors = ["pod-exec"]
+receivers = ["webhook.soc"]
+"#,
+        folder = folder.display(),
+    );
+    std::fs::write(folder.join("hub"), emulator.connection_string()).expect("a file");
+    std::fs::write(&path, text).expect("a file");
+    path
+}
+
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(config: &Path) -> Daemon {
+        let child = Command::new(env!("CARGO_BIN_EXE_lanner"))
+            .args(["run", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        Daemon(child)
+    }
+
+    /// As `kill -9`.
+    fn kill(mut self) {
+        self.0.kill().expect("it still runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Already dead where a test killed it.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !reached() {
+        assert!(started.elapsed() < PATIENCE, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Notification ids by the pod that they are about.
+fn by_pod(received: &Received) -> BTreeMap<String, BTreeSet<String>> {
+    let mut pods: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (id, body) in received.lock().expect("no panic").iter() {
+        let pod = body["object"]["name"].as_str().expect("a name").to_owned();
+        pods.entry(pod).or_default().insert(id.clone());
+    }
+    pods
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_and_started_again_it_skips_nothing_and_renames_nothing() {
+    const PODS: usize = 120;
+    const KILLS: usize = 4;
+
+    let emulator = emulator().await;
+    let (webhook, received) = receiver().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = configuration(folder.path(), &emulator, webhook);
+
+    let mut published = 0;
+    for round in 0..=KILLS {
+        let daemon = Daemon::start(&config);
+        while published < PODS * (round + 1) / (KILLS + 1) {
+            let partition = (published % 2).to_string();
+            let body = exec(&format!("web-{published}"), published);
+            emulator
+                .publish("audit", &partition, body)
+                .expect("the partition exists");
+            published += 1;
+        }
+        if round < KILLS {
+            // Somewhere in the middle of its work: after the first of this round's notifications.
+            let before = PODS * round / (KILLS + 1);
+            until("a notification", || by_pod(&received).len() > before).await;
+            daemon.kill();
+        } else {
+            until("all notifications", || by_pod(&received).len() == PODS).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    for (pod, ids) in by_pod(&received) {
+        assert_eq!(
+            ids.len(),
+            1,
+            "{pod} was notified under several ids: {ids:?}"
+        );
+    }
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn says_how_it_is_and_stops_when_told() {
+    let emulator = emulator().await;
+    let (webhook, received) = receiver().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = configuration(folder.path(), &emulator, webhook);
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("an address").port()
+    };
+    let text = std::fs::read_to_string(&config).expect("a file");
+    std::fs::write(
+        &config,
+        text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\"")),
+    )
+    .expect("a file");
+
+    let mut daemon = Daemon::start(&config);
+    let base = format!("http://127.0.0.1:{port}");
+    let get = |path: &str| {
+        let url = format!("{base}{path}");
+        async move {
+            match reqwest::get(url).await {
+                Ok(answer) => (
+                    answer.status().as_u16(),
+                    answer.text().await.unwrap_or_default(),
+                ),
+                Err(_) => (0, String::new()),
+            }
+        }
+    };
+    let started = Instant::now();
+    while get("/readyz").await.0 != 200 {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "not ready: {:?}",
+            get("/readyz").await
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(get("/livez").await.0, 200);
+    emulator
+        .publish("audit", "0", exec("web-0", 0))
+        .expect("the partition exists");
+    until("a notification", || {
+        !received.lock().expect("no panic").is_empty()
+    })
+    .await;
+    let (_, metrics) = get("/metrics").await;
+    for series in [
+        "lanner_records_total{category=\"kube-audit\",form=\"escaped\"} 1",
+        "lanner_matches_total{detector=\"pod-exec\",outcome=\"alert\"} 1",
+    ] {
+        assert!(metrics.contains(series), "{series} is not in\n{metrics}");
+    }
+
+    let pid = rustix::process::Pid::from_child(&daemon.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it still runs");
+    let code = daemon.0.wait().expect("it ends");
+    assert_eq!(code.code(), Some(0));
+    emulator.shutdown().await;
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lanner.toml");
+    std::fs::write(&path, "[eventhubs.audit]\nhubb = \"audit\"\n").expect("a file");
+    let output = Command::new(env!("CARGO_BIN_EXE_lanner"))
+        .args(["run", "--config"])
+        .arg(&path)
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(78));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("lanner.toml:2:1"), "{stderr}");
+    assert!(stderr.contains("did you mean `hub`?"), "{stderr}");
+}

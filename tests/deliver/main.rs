@@ -1,0 +1,9 @@
+//! From the outbox to a receiver, and what people see there: webhooks, mails, terminals.
+
+mod common;
+mod email;
+mod http;
+mod queue;
+mod real;
+mod render;
+mod smtp;
