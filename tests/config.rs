@@ -231,6 +231,7 @@ auth = "connection-string"
 [eventhubs.b]
 namespace = "n"
 hub = "h"
+auth = "developer-tools"
 client-id = "0"
 [eventhubs.c]
 hub = "h"
@@ -440,6 +441,53 @@ fn a_file_that_cannot_be_read_is_said() {
     let errors = load(Some(missing)).unwrap_err();
     assert_eq!(errors[0].file, "/nowhere/lanner.toml");
     assert!(errors[0].message.contains("cannot be read"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_reload_is_all_or_nothing() {
+    use lanner::config::reload::Watcher;
+    use std::time::Duration;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lanner.toml");
+    let secret = folder.path().join("soc.key");
+    let write = |workers: &str| {
+        let text = format!(
+            "[pipeline]\nworkers = {workers}\n[webhook.soc]\nurl = \"https://a.example\"\nbearer-token-file = \"soc.key\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    write("1");
+    std::fs::write(&secret, "one").unwrap();
+    let loaded = load(Some(&file)).unwrap();
+
+    // Changes of the file, of the secret beside it, and back from a mistake.
+    let often = Duration::from_millis(10);
+    let mut watcher = Watcher::every(often, &file, &loaded).unwrap();
+    write("2");
+    assert_eq!(watcher.changed().await.unwrap().config.pipeline.workers, 2);
+    write("two");
+    assert_eq!(
+        watcher.changed().await.unwrap_err()[0].key,
+        "pipeline.workers"
+    );
+    write("3");
+    assert_eq!(watcher.changed().await.unwrap().config.pipeline.workers, 3);
+    std::fs::write(&secret, "two").unwrap();
+    let loaded = watcher.changed().await.unwrap();
+    let token = loaded.config.webhook["soc"].bearer_token.as_ref().unwrap();
+    assert_eq!(token.expose(), "two");
+
+    // Without a change nothing comes, until SIGHUP asks.
+    let idle = tokio::time::timeout(often * 50, watcher.changed()).await;
+    assert!(idle.is_err());
+    let id = std::process::id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-HUP", &id])
+        .status();
+    assert!(sent.unwrap().success());
+    assert!(watcher.changed().await.is_ok());
 }
 
 const WEST: &str =

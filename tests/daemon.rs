@@ -252,7 +252,7 @@ async fn says_how_it_is_and_stops_when_told() {
     let (_, metrics) = get("/metrics").await;
     for series in [
         "lanner_records_total{category=\"kube-audit\",form=\"escaped\"} 1",
-        "lanner_matches_total{detector=\"pod-exec\",outcome=\"alert\"} 1",
+        "lanner_detector_matches_total{detector=\"pod-exec\",outcome=\"alert\"} 1",
     ] {
         assert!(metrics.contains(series), "{series} is not in\n{metrics}");
     }

@@ -401,12 +401,16 @@ impl Reader {
                 self.absolute(&path.key(key));
             }
             let mut value = Value::Table(table_of(path.get(&self.merged)));
+            let mut unread = false;
             for key in super::fields::secrets_of::<T>() {
                 let resolved = secret::resolve(&mut value, &path, key, &self.places);
+                unread |= resolved.unread;
                 self.files.extend(resolved.file);
                 self.diagnostics.extend(resolved.diagnostics);
             }
-            if let Some(entry) = self.read(&path, value) {
+            let entry = self.read(&path, value);
+            // What misses its secret would only be found wrong once more.
+            if let Some(entry) = entry.filter(|_| !unread) {
                 named.insert(name, entry);
             }
         }

@@ -214,8 +214,21 @@ impl Places {
             .map(|(_, variable)| variable.as_str())
     }
 
-    pub fn in_file(&self, path: &Path) -> bool {
-        self.deepest(path).1 == path.0.len()
+    /// The keys that the file has below `path`.
+    pub fn keys_below(&self, path: &Path) -> Vec<&str> {
+        let (node, depth) = self.deepest(path);
+        let below = if depth == path.0.len() {
+            node.below.keys().collect()
+        } else {
+            Vec::new()
+        };
+        below
+            .into_iter()
+            .filter_map(|segment| match segment {
+                Segment::Key(key) => Some(key.as_str()),
+                Segment::Index(_) => None,
+            })
+            .collect()
     }
 
     /// The deepest node on the way to `path`, and how many segments led to it.

@@ -36,6 +36,8 @@ impl fmt::Debug for Secret {
 pub(super) struct Resolved {
     /// The file that the secret was read from.
     pub file: Option<PathBuf>,
+    /// The file could not be read, and the key holds nothing.
+    pub unread: bool,
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -78,6 +80,7 @@ pub(super) fn resolve(table: &mut Value, path: &Path, key: &str, places: &Places
             resolved
                 .diagnostics
                 .push(places.error(&from_file, Part::Value, message, None));
+            resolved.unread = true;
             // Keeps a key that the section requires from being reported as missing too.
             String::new()
         }

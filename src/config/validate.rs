@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use crate::deliver::ConfigError;
 use crate::deliver::email::Tls;
 use crate::deliver::webhook::Webhook;
-use crate::source::eventhubs::Auth;
 
 use super::Config;
 use super::diagnose::{Diagnostic, suggest};
@@ -50,41 +49,9 @@ pub(super) fn all(config: &Config, places: &Places) -> Vec<Diagnostic> {
 
 fn hubs(config: &Config, checker: &mut Checker<'_>) {
     for (name, hub) in &config.eventhubs {
-        let path = Path::of(&["eventhubs", name]);
-        if hub.hub.is_empty() {
-            checker.error(&path.key("hub"), Part::Value, "the hub's name is empty", "");
-        }
-        let with_string = hub.auth == Auth::ConnectionString;
-        match (&hub.connection_string, with_string) {
-            (None, true) => checker.error(
-                &path.key("auth"),
-                Part::Value,
-                "there is no connection string",
-                "set `connection-string-file`",
-            ),
-            (Some(_), false) => checker.error(
-                &path.key("auth"),
-                Part::Key,
-                "there is a connection string, and `auth` does not ask for it",
-                "set auth = \"connection-string\", or take the connection string out",
-            ),
-            _ => {}
-        }
-        if hub.namespace.is_none() && !with_string && hub.endpoint.is_none() {
-            checker.error(
-                &path.key("namespace"),
-                Part::Key,
-                "missing key `namespace`",
-                "write namespace = \"NAME.servicebus.windows.net\"",
-            );
-        }
-        if hub.client_id.is_some() && hub.auth != Auth::ManagedIdentity {
-            checker.error(
-                &path.key("client-id"),
-                Part::Key,
-                "`client-id` is for auth = \"managed-identity\" only",
-                "workload identity takes it from the pod's service account",
-            );
+        if let Some((key, problem)) = hub.problem() {
+            let path = Path::of(&["eventhubs", name, key]);
+            checker.error(&path, Part::Value, problem, "");
         }
     }
 }
@@ -212,7 +179,13 @@ fn clusters(config: &Config, checker: &mut Checker<'_>) {
 /// Receivers are checked against the file's tables, so that a receiver with an error of its own is
 /// not said to be missing.
 fn routes(config: &Config, checker: &mut Checker<'_>) {
-    let receivers = config.receivers();
+    let mut receivers = config.receivers();
+    for kind in ["webhook", "email"] {
+        let names = checker.places.keys_below(&Path::of(&[kind]));
+        receivers.extend(names.iter().map(|name| format!("{kind}.{name}")));
+    }
+    receivers.sort();
+    receivers.dedup();
     let known = || receivers.iter().map(String::as_str);
     for (index, route) in config.route.iter().enumerate() {
         let path = Path::of(&["route"]).index(index).key("receivers");
@@ -225,13 +198,6 @@ fn routes(config: &Config, checker: &mut Checker<'_>) {
                 Err(_) => continue,
             };
             if receiver == "*" || known().any(|name| glob.is_match(name)) {
-                continue;
-            }
-            let declared = receiver.split_once('.').is_some_and(|(kind, name)| {
-                matches!(kind, "webhook" | "email")
-                    && checker.places.in_file(&Path::of(&[kind, name]))
-            });
-            if declared {
                 continue;
             }
             let message = match receiver.as_str() {

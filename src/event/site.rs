@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Networks {
 }
 
 /// A list of globs (`*`, `?`, `[a-z]`, `{a,b}`); an entry without them is a whole name.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Names {
     patterns: Vec<String>,
     set: GlobSet,
@@ -84,6 +84,12 @@ impl Names {
     /// As configured.
     pub fn patterns(&self) -> &[String] {
         &self.patterns
+    }
+}
+
+impl std::fmt::Debug for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.patterns.fmt(f)
     }
 }
 

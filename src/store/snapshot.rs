@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
@@ -25,9 +25,15 @@ pub(super) struct Contents {
     pub created: i64,
     /// Source, id, position.
     pub positions: Vec<(String, String, i64)>,
+    #[serde(serialize_with = "as_bytes")]
     pub state: Vec<u8>,
     /// What was not delivered yet: reading on from `positions` would not make it again.
     pub outbox: Vec<Undelivered>,
+}
+
+/// At once rather than byte by byte; in postcard both are the same.
+fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// Writes the next snapshot file; a crash at any point leaves the older ones as they were.

@@ -121,7 +121,10 @@ fn mails_load_nothing() {
     ] {
         assert!(!html.contains(remote), "{remote}");
     }
-    if let Some(path) = std::env::var_os("LANNER_WRITE_MAIL") {
-        std::fs::write(path, html).unwrap();
+    // For looking at it in a browser.
+    if let Some(folder) = std::env::var_os("LANNER_WRITE_MAILS") {
+        let folder = std::path::Path::new(&folder);
+        std::fs::write(folder.join("mail.html"), html).unwrap();
+        std::fs::write(folder.join("hostile.html"), render::mail_html(&hostile())).unwrap();
     }
 }
