@@ -27,7 +27,7 @@ pub fn write(simulator: &mut Simulator, folder: &Path) -> io::Result<(u64, u64)>
         let key = (record.cluster, record.category);
         if !open.contains_key(&key) {
             let id = &simulator.worlds[record.cluster].envelope.resource_id;
-            let time = record.time.to_zoned(TimeZone::UTC);
+            let time = TimeZone::UTC.to_datetime(record.time);
             let path = folder
                 .join(format!("insights-logs-{}", record.category))
                 .join(format!("resourceId={}", id.trim_start_matches('/')))

@@ -271,11 +271,6 @@ impl Event {
         self
     }
 
-    pub fn level(mut self, level: &'static str) -> Event {
-        self.level = level;
-        self
-    }
-
     pub fn code(mut self, code: u16) -> Event {
         self.code = code;
         self

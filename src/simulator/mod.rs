@@ -18,6 +18,7 @@ mod event;
 mod life;
 pub mod record;
 mod rng;
+pub mod score;
 pub mod site;
 pub mod truth;
 mod world;

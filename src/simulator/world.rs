@@ -74,7 +74,6 @@ pub struct App {
 #[derive(Debug)]
 pub struct Agent {
     pub kind: Operator,
-    pub namespace: &'static str,
     pub client: Client,
 }
 
@@ -273,11 +272,7 @@ impl World {
                 "RBAC: allowed by ClusterRoleBinding \"{binding}\" of ClusterRole \"{binding}\" to ServiceAccount \"{account}/{namespace}\""
             );
             let client = self.client(&identity, host, agent, &reason);
-            self.agents.push(Agent {
-                kind,
-                namespace,
-                client,
-            });
+            self.agents.push(Agent { kind, client });
         }
     }
 

@@ -174,7 +174,7 @@ fn scrape(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
             complete
         }
         _ => {
-            let target = Target::core(t.rng.pick(&["pods", "endpoints", "services"]));
+            let target = Target::core(*t.rng.pick(&["pods", "endpoints", "services"]));
             let event = client
                 .request(t.rng, t.now, "watch", target)
                 .query("allowWatchBookmarks=true&timeoutSeconds=330&watch=true");
@@ -274,7 +274,10 @@ fn lists(kind: Operator, client: &Client, world: &mut World, t: &mut Traffic<'_>
             let target = Target::of("keda.sh", "v1alpha1", "scaledobjects").ns(&app.namespace).name(&app.name);
             client.request(t.rng, t.now, "patch", target.sub("status"))
         }
-        _ => client.request(t.rng, t.now, "list", Target::core(t.rng.pick(&["secrets", "configmaps", "nodes"]))),
+        _ => {
+            let target = Target::core(*t.rng.pick(&["secrets", "configmaps", "nodes"]));
+            client.request(t.rng, t.now, "list", target)
+        }
     };
     t.send(event);
     t.rng.turn(20.0)

@@ -15,7 +15,7 @@ use super::deploys;
 /// A session of some commands, if the person is at work; gives the time to the next look.
 pub fn turn(index: usize, world: &mut World, t: &mut Traffic<'_>, clock: i8) -> Duration {
     let person = world.people[index].clone();
-    let now = (t.now + i64::from(clock).hours()).to_zoned(TimeZone::UTC);
+    let now = TimeZone::UTC.to_datetime(t.now + i64::from(clock).hours());
     let into_day = (now.hour() - person.begins).rem_euclid(24);
     let weekend = matches!(
         now.weekday(),
