@@ -32,4 +32,7 @@ pub mod telemetry;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 
+#[cfg(feature = "emulator")]
+pub mod simulator;
+
 pub mod cli;

@@ -104,7 +104,7 @@ facts! {
         SourceIpShared = "source_ip.shared", "the client's address is in 100.64.0.0/10 (carrier NAT, private-link NAT)";
         SourceIpPublic = "source_ip.public", "the client's address is none of loopback, link-local, private and shared";
         SourceIpTrusted = "source_ip.trusted", "in the configured list trusted-networks; false where none is configured";
-        SourceIpUntrusted = "source_ip.untrusted", "outside the configured trusted-networks and node-networks, and not loopback; unknown where none is configured";
+        SourceIpUntrusted = "source_ip.untrusted", "outside the configured trusted-networks and node-networks, and not loopback; false where none is configured";
         SourceIpNode = "source_ip.node_network", "in the configured list node-networks; false where none is configured";
         SourceIpForged = "source_ip.forged_chain", "the client sent forwarding headers of its own: addresses stand before the client's";
     }

@@ -124,7 +124,7 @@ fields! {
     SourceIpChain = "source_ip.chain" List, "all addresses of sourceIPs; all but the client's and the hops after it are the client's to choose";
     RequestPath = "request.path" Str, "the URI's path, decoded";
     ProxyPath = "proxy.path" Str, "decoded path behind …/proxy: what was asked of the pod, service or kubelet";
-    ObjectRef = "object.ref" Str, "the object for people: namespace/name, name, or the resource where there is no name";
+    ObjectRef = "object.ref" Str, "the object for people: namespace/name, name, the path of a URL that is no resource, or `all in NAMESPACE` and `all` of a collection";
     ObjectKind = "object.kind" Str, "resource, or resource/subresource";
     RoleDangerous = "role.dangerous" Str, "the dangerous rights of a role that is written, for people";
     BindingRole = "binding.role" Str, "role that a binding binds, as Kind/name";
@@ -300,13 +300,13 @@ fn borrowed<'v>(items: &'v [Cow<'_, str>]) -> FieldValue<'v> {
     )
 }
 
-/// The object for people: `namespace/name`, `name`, or what is listed.
+/// The object for people: `namespace/name`, `name`, or `all` of a collection.
 fn reference(view: &View<'_>) -> String {
     let (namespace, name) = (view.namespace(), view.name());
     match (namespace, name) {
         ("", "") if view.event.object_ref.is_none() => target::path(&view.event.request_uri),
-        ("", "") => format!("all {}", view.resource()),
-        (namespace, "") => format!("all {} in {namespace}", view.resource()),
+        ("", "") => "all".to_owned(),
+        (namespace, "") => format!("all in {namespace}"),
         ("", name) => name.to_owned(),
         (namespace, name) if view.resource() == "namespaces" && namespace == name => {
             name.to_owned()

@@ -8,6 +8,7 @@ pub mod actor;
 pub mod admission;
 pub mod agent;
 pub mod audit;
+pub mod binding;
 mod command;
 pub mod credential;
 pub mod csr;

@@ -1,0 +1,86 @@
+//! The simulator's traffic as an archive, judged by the program with the simulated site's lists.
+#![cfg(feature = "emulator")]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use lanner::alert::Alert;
+use lanner::detect::load;
+use lanner::simulator::score::score;
+use lanner::simulator::{Campaigns, ClusterSpec, Scenario, Simulator, Verdict, archive};
+
+/// Half an hour of three small clusters, with nearly every way to attack that the simulator knows.
+fn scenario(seed: u64) -> Scenario {
+    let duration = Duration::from_secs(1800);
+    Scenario {
+        seed,
+        start: "2026-11-20T10:40:00Z".parse().expect("a literal time"),
+        duration,
+        clusters: ClusterSpec::three(12.0),
+        clock: 0,
+        campaigns: Campaigns {
+            per_family: 4,
+            round: duration,
+            window: (0.02, 0.7),
+            notable: false,
+        },
+    }
+}
+
+#[test]
+fn attacks_are_found_and_ordinary_life_is_quiet() {
+    let seed = std::env::var("SEED").map_or(11, |seed| seed.parse().expect("a number"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut simulator = Simulator::new(scenario(seed));
+    let (records, _) = archive::write(&mut simulator, &folder.path().join("logs"))
+        .expect("the archive is written");
+    assert!(records > 10_000, "{records}");
+    let config = folder.path().join("lanner.toml");
+    std::fs::write(&config, simulator.site().configuration()).expect("a file");
+
+    let output = Command::new(env!("CARGO_BIN_EXE_lanner"))
+        .args(["replay", "--format", "ndjson", "--config"])
+        .arg(&config)
+        .arg(folder.path().join("logs"))
+        .output()
+        .expect("the program runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let alerts: Vec<Alert> = output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("alerts are of the schema"))
+        .collect();
+
+    let covers: BTreeMap<String, Vec<String>> = load::load(&load::shipped(), &[])
+        .expect("the shipped detectors load")
+        .into_iter()
+        .map(|detector| (detector.id, detector.covers))
+        .collect();
+    let truth = simulator.truth();
+    assert_eq!(truth.campaigns.len(), 24);
+    let rows = |detector: &str| covers.get(detector).map_or(&[][..], Vec::as_slice);
+    let score = score(truth, &alerts, rows, |campaign| {
+        campaign.verdict == Verdict::Attack
+    });
+    let missed: Vec<_> = score
+        .missed
+        .iter()
+        .map(|id| &truth.campaigns[*id as usize])
+        .collect();
+    assert!(missed.is_empty(), "{missed:#?}\n{errors}");
+    let stray: Vec<String> = score
+        .stray
+        .iter()
+        .map(|index| &alerts[*index])
+        .map(|alert| {
+            format!(
+                "{} {}: {}",
+                alert.severity, alert.detector.id, alert.summary
+            )
+        })
+        .collect();
+    assert!(stray.is_empty(), "{stray:#?}");
+}
