@@ -5,6 +5,7 @@
 //! so that a storm of findings is a handful of notifications.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,8 @@ use crate::detect::matches::{Digest128, Occurrence};
 use crate::detect::order::Judgement;
 use crate::detect::{Detector, Engine};
 
-/// Pieces of evidence kept for an alert: the first ones and the latest.
-const MAX_EVIDENCE: usize = 5;
+/// Pieces of evidence kept of an alert's first findings; beside them stands the latest.
+const FIRST_EVIDENCE: usize = 4;
 
 /// Open alerts kept at most; beyond, the one longest without a finding closes.
 const MAX_OPEN: usize = 100_000;
@@ -40,6 +41,19 @@ pub struct Group {
     notified_severity: Severity,
     last: i64,
     quiet_for: i64,
+    /// Becomes evidence when the alert is shown; most findings of a storm never are.
+    #[serde(skip)]
+    latest: Option<Arc<Occurrence>>,
+}
+
+impl Group {
+    fn shown(&self) -> Alert {
+        let mut alert = self.alert.clone();
+        alert
+            .evidence
+            .extend(self.latest.iter().map(|occurrence| evidence(occurrence)));
+        alert
+    }
 }
 
 /// Why a notification is made; closed, for metrics.
@@ -93,10 +107,11 @@ impl Groups {
             alert.summary = redact::redact(&found.summary).into_owned();
             alert.reason = redact::redact(&judgement.reason).into_owned();
         }
-        if alert.evidence.len() >= MAX_EVIDENCE {
-            alert.evidence.remove(MAX_EVIDENCE - 2);
+        if alert.evidence.len() < FIRST_EVIDENCE {
+            alert.evidence.push(evidence(&found.occurrence));
+        } else {
+            group.latest = Some(Arc::clone(&found.occurrence));
         }
-        alert.evidence.push(evidence(&found.occurrence));
 
         let cause = if alert.severity > group.notified_severity {
             Cause::SeverityRose
@@ -110,7 +125,7 @@ impl Groups {
         group.notified_severity = group.alert.severity;
         group.alert.detected_at = Some(detected_at);
         group.alert.notification_id = format!("{}-{}", group.alert.id, group.sequence);
-        Some((group.alert.clone(), cause))
+        Some((group.shown(), cause))
     }
 
     fn open(
@@ -128,6 +143,7 @@ impl Groups {
             notified_severity: alert.severity,
             last,
             quiet_for: detector.quiet_for.as_secs(),
+            latest: None,
             alert: alert.clone(),
         };
         self.insert(fingerprint, group);
@@ -157,7 +173,7 @@ impl Groups {
         self.closed.push(fingerprint);
         Some(Alert {
             status: Status::Closed,
-            ..group.alert
+            ..group.shown()
         })
     }
 

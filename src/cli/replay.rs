@@ -91,6 +91,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         threads,
         lateness,
         archive: archive::ArchiveOptions::default(),
+        every_match: arguments.each,
     };
 
     let format = Format::or_default(arguments.format);

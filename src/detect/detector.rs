@@ -6,7 +6,9 @@ use globset::GlobSet;
 use jiff::SignedDuration;
 
 use super::condition::Condition;
+use super::matches::Digest128;
 use super::spec;
+use super::summary::Summary;
 use crate::alert::{DetectorRef, Kind, Severity};
 use crate::config::ExceptionConfig;
 use crate::event::fact::Bits;
@@ -38,6 +40,8 @@ pub struct Detector {
     pub state: StateSpec,
     /// Hash of what decides the state's meaning: remembered state is kept while it agrees.
     pub state_hash: u64,
+    /// Digest of the id, for keys of requests.
+    pub digest: Digest128,
     pub summary: Summary,
     pub group_by: Vec<Field>,
     pub quiet_for: SignedDuration,
@@ -104,11 +108,4 @@ pub enum StateSpec {
         count: u32,
         window: SignedDuration,
     },
-}
-
-/// The template of an alert's first sentence.
-#[derive(Debug)]
-pub struct Summary {
-    pub template: String,
-    pub fields: Vec<Field>,
 }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::detector::{Detector, StateSpec};
 use super::index::{DetectorIndex, Index};
-use super::matches::{Match, Occurrence, elements, texts};
+use super::matches::{Digest128, Match, Occurrence, Place, StateKey, elements, texts};
+use super::scratch::Scratch;
+use super::state::threshold::Hit;
 use crate::alert::Severity;
-use crate::decode::RecordPosition;
 use crate::event::{AuditEvent, Body, Fact, Origin, Sites, Stage, Truth, View};
-use crate::source::Partition;
 
 /// The detector that speaks up where an unreadable body kept a grave one from deciding.
 pub const UNVERIFIABLE_BODY: &str = "unverifiable-body";
@@ -47,11 +49,11 @@ impl Engine {
         &self,
         event: &AuditEvent<'_>,
         origin: &Origin,
-        partition: &Arc<Partition>,
-        position: RecordPosition,
+        place: Place<'_>,
+        scratch: &mut Scratch,
         out: &mut Vec<Match>,
     ) {
-        self.detect_at(&self.sites, event, origin, partition, position, out);
+        self.detect_at(&self.sites, event, origin, place, scratch, out);
     }
 
     /// As [`Engine::detect`], at other sites than the engine's own.
@@ -60,8 +62,8 @@ impl Engine {
         sites: &Sites,
         event: &AuditEvent<'_>,
         origin: &Origin,
-        partition: &Arc<Partition>,
-        position: RecordPosition,
+        place: Place<'_>,
+        scratch: &mut Scratch,
         out: &mut Vec<Match>,
     ) {
         let candidates = self.index.candidates(event);
@@ -105,9 +107,12 @@ impl Engine {
             {
                 continue;
             }
-            let occurrence = occurrence
-                .get_or_insert_with(|| Arc::new(Occurrence::new(&view, time, partition, position)));
-            out.push(make_match(detector, index, &view, occurrence));
+            let Some(state) = state_key(detector, index, &view, time, scratch) else {
+                continue;
+            };
+            let occurrence =
+                occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(&view, time, place)));
+            out.push(make_match(detector, index, &view, state, occurrence));
         }
         self.unverifiable_body(&blinded, first, out);
     }
@@ -149,10 +154,90 @@ fn admits(detector: &Detector, event: &AuditEvent<'_>) -> bool {
         })
 }
 
+/// What the state operator is to be asked with; `None` where the answer is known without asking, and
+/// the event has been counted.
+fn state_key(
+    detector: &Detector,
+    index: DetectorIndex,
+    view: &View<'_>,
+    time: Option<Timestamp>,
+    scratch: &mut Scratch,
+) -> Option<StateKey> {
+    match &detector.state {
+        StateSpec::None => Some(StateKey::None),
+        StateSpec::FirstSeen {
+            key: fields, value, ..
+        } => {
+            let hash = scratch.hash(index, view, [fields, value]);
+            if scratch.known(hash) {
+                return None;
+            }
+            let scope = Digest128::of([
+                &detector.state_hash.to_le_bytes()[..],
+                view.origin.cluster.as_bytes(),
+            ]);
+            let mut texts = texts(view, fields);
+            let key = digest_of(&scope.bytes(), &texts);
+            let values: Vec<(String, Digest128)> = elements(view, value)
+                .into_iter()
+                .map(|value| {
+                    let pair = Digest128::of([&key.bytes()[..], value.as_bytes()]);
+                    (value, pair)
+                })
+                .collect();
+            if scratch.count(hash, key, values.iter().map(|(_, pair)| *pair)) {
+                return None;
+            }
+            let who = texts.pop().unwrap_or_default();
+            Some(StateKey::FirstSeen {
+                scope,
+                key,
+                who,
+                values,
+            })
+        }
+        StateSpec::Threshold {
+            key: fields,
+            distinct: None,
+            ..
+        } => {
+            let key = digest_of(&detector.state_hash.to_le_bytes(), &texts(view, fields));
+            Some(StateKey::Threshold {
+                key,
+                distinct: None,
+            })
+        }
+        StateSpec::Threshold {
+            key: fields,
+            distinct: Some(field),
+            count,
+            window,
+        } => {
+            let at = time.unwrap_or(Timestamp::UNIX_EPOCH);
+            let hash = scratch.hash(index, view, [fields, std::slice::from_ref(field)]);
+            if scratch.repeats(hash, at, *window) {
+                return None;
+            }
+            let key = digest_of(&detector.state_hash.to_le_bytes(), &texts(view, fields));
+            let value = Digest128::of([view.field(*field).text().as_bytes()]).0 as u64;
+            scratch.matched(hash, Hit::new(key, value, true, at, *count, *window));
+            Some(StateKey::Threshold {
+                key,
+                distinct: Some(value),
+            })
+        }
+    }
+}
+
+fn digest_of(scope: &[u8], texts: &[String]) -> Digest128 {
+    Digest128::of(std::iter::once(scope).chain(texts.iter().map(|text| text.as_bytes())))
+}
+
 fn make_match(
     detector: &Detector,
     index: DetectorIndex,
     view: &View<'_>,
+    state: StateKey,
     occurrence: &Arc<Occurrence>,
 ) -> Match {
     let severity = detector
@@ -163,17 +248,6 @@ fn make_match(
         .max()
         .unwrap_or(detector.severity)
         .shifted(view.site.severity_shift);
-    let (key, values) = match &detector.state {
-        StateSpec::None => (Vec::new(), Vec::new()),
-        StateSpec::FirstSeen { key, value, .. } => (texts(view, key), elements(view, value)),
-        StateSpec::Threshold { key, distinct, .. } => (
-            texts(view, key),
-            distinct
-                .iter()
-                .map(|field| view.field(*field).text().into_owned())
-                .collect(),
-        ),
-    };
     let exception = detector
         .exceptions
         .iter()
@@ -184,8 +258,7 @@ fn make_match(
         severity,
         exception,
         group: texts(view, &detector.group_by),
-        key,
-        values,
+        state,
         summary: detector.summary.render(|field| view.field(field)),
         note: None,
         occurrence: Arc::clone(occurrence),

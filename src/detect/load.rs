@@ -15,8 +15,10 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 
 use super::condition::Condition;
-use super::detector::{Detector, Matcher, Raise, StateSpec, Summary};
+use super::detector::{Detector, Matcher, Raise, StateSpec};
+use super::matches::Digest128;
 use super::spec::{Match, Override, Spec};
+use super::summary::{Summary, SummaryError};
 use super::techniques;
 use crate::config::diagnose::{Diagnostic, nearest};
 use crate::config::{DetectorConfig, Period, duration};
@@ -357,6 +359,7 @@ impl Check<'_> {
             raise,
             state,
             state_hash: hash64(&format!("{id}\n{state_text}")),
+            digest: Digest128::of([id.as_bytes()]),
             summary,
             group_by,
             quiet_for,
@@ -510,29 +513,20 @@ impl Check<'_> {
     }
 
     fn summary(&mut self, source: &Spanned<String>) -> Summary {
-        let template = source.get_ref().clone();
-        let environment = super::summary::environment();
-        let mut fields = Vec::new();
-        match environment.template_from_str(&template) {
-            Ok(parsed) => {
-                let mut used: Vec<String> = parsed.undeclared_variables(true).into_iter().collect();
-                used.sort();
-                for name in used {
-                    match Field::parse(&name) {
-                        Some(field) => fields.push(field),
-                        None => {
-                            let message = format!("`{name}` is no field");
-                            self.problem(source, "alert.summary", message, nearest_field(&name));
-                        }
-                    }
-                }
-            }
-            Err(error) => {
+        match Summary::compile(source.get_ref()) {
+            Ok(summary) => return summary,
+            Err(SummaryError::Syntax(error)) => {
                 let message = format!("does not parse: {error}");
                 self.problem(source, "alert.summary", message, None);
             }
+            Err(SummaryError::UnknownFields(names)) => {
+                for name in names {
+                    let message = format!("`{name}` is no field");
+                    self.problem(source, "alert.summary", message, nearest_field(&name));
+                }
+            }
         }
-        Summary { template, fields }
+        Summary::compile("").expect("the empty template compiles")
     }
 
     fn tests(&mut self, spec: &Spec) {

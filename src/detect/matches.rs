@@ -1,5 +1,6 @@
 //! Matches: what the parallel half of detection hands to the ordered half, owning its data.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -40,6 +41,33 @@ impl Digest128 {
     }
 }
 
+/// Takes a digest's own bits for the hash: they are random already, and nobody can choose them.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, digest: u128) {
+        self.0 = digest as u64;
+    }
+}
+
+/// Where a record was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub partition: &'a Arc<Partition>,
+    pub position: RecordPosition,
+}
+
 /// An event that matched, as alerts will show it; shared by the matches of one event.
 #[derive(Debug)]
 pub struct Occurrence {
@@ -71,12 +99,11 @@ impl Occurrence {
         self.time.unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    pub(super) fn new(
-        view: &View<'_>,
-        time: Option<Timestamp>,
-        partition: &Arc<Partition>,
-        position: RecordPosition,
-    ) -> Occurrence {
+    pub(super) fn new(view: &View<'_>, time: Option<Timestamp>, place: Place<'_>) -> Occurrence {
+        let Place {
+            partition,
+            position,
+        } = place;
         let event = view.event;
         let text = |field: Field| bounded(&view.field(field).text(), MAX_TEXT);
         let optional = |field: Field| Some(text(field)).filter(|text| !text.is_empty());
@@ -178,10 +205,7 @@ pub struct Match {
     pub exception: Option<u16>,
     /// Values of the detector's `group_by`.
     pub group: Vec<String>,
-    /// Values of the state operator's key, and what it counts: the values of a `first_seen`, or the
-    /// one of `distinct`.
-    pub key: Vec<String>,
-    pub values: Vec<String>,
+    pub state: StateKey,
     /// The rendered summary.
     pub summary: String,
     /// What the detector's own text cannot say: the detectors that an unreadable body blinded.
@@ -189,7 +213,27 @@ pub struct Match {
     pub occurrence: Arc<Occurrence>,
 }
 
-/// The values of `fields` as texts; those of several list fields are combined.
+/// What a detector's state operator is asked with.
+#[derive(Debug)]
+pub enum StateKey {
+    None,
+    FirstSeen {
+        /// The detector's state in this cluster.
+        scope: Digest128,
+        key: Digest128,
+        /// The key's last value: whose habits these are.
+        who: String,
+        /// Each value and, with the key, its digest.
+        values: Vec<(String, Digest128)>,
+    },
+    Threshold {
+        key: Digest128,
+        /// 64 bits of what is counted once only; `None` counts every request.
+        distinct: Option<u64>,
+    },
+}
+
+/// The values of `fields` as texts.
 pub(super) fn texts(view: &View<'_>, fields: &[Field]) -> Vec<String> {
     fields
         .iter()

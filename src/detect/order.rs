@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::detector::StateSpec;
 use super::engine::Engine;
-use super::matches::Match;
+use super::matches::{Match, StateKey};
+use super::scratch::Counts;
 use super::state::first_seen::{self, Answer, FirstSeen};
+use super::state::recall::Recall;
 use super::state::requests::{Requests, Seen};
-use super::state::threshold::{self, Thresholds};
+use super::state::threshold::{self, Hit, Thresholds};
 use crate::alert::Severity;
+use crate::event::Field;
 
 /// What became of a match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,12 +85,37 @@ pub struct Judge {
 }
 
 impl Judge {
+    /// For a process that keeps nothing, as replay.
     pub fn new(learning: Learning) -> Judge {
+        Judge::with(learning, false)
+    }
+
+    /// For one that writes [`Judge::take_delta`] to disk.
+    pub fn durable(learning: Learning) -> Judge {
+        Judge::with(learning, true)
+    }
+
+    fn with(learning: Learning, durable: bool) -> Judge {
         Judge {
             learning,
-            requests: Requests::default(),
-            first_seen: FirstSeen::default(),
-            thresholds: Thresholds::default(),
+            requests: Requests::new(durable),
+            first_seen: FirstSeen::new(durable),
+            thresholds: Thresholds::new(durable),
+        }
+    }
+
+    /// What workers may know of the state, to leave out what is no news.
+    pub fn recall(&self) -> Recall {
+        self.first_seen.recall()
+    }
+
+    /// Adds what a batch counted besides its matches.
+    pub fn count(&mut self, counts: Counts) {
+        for (key, events) in counts.first_seen {
+            self.first_seen.count(key, events);
+        }
+        for hit in counts.thresholds {
+            self.thresholds.refresh(hit);
         }
     }
 
@@ -98,9 +126,12 @@ impl Judge {
         let occurrence = Arc::clone(&found.occurrence);
         let time = occurrence.clock();
         if occurrence.has_audit_id
-            && self
-                .requests
-                .is_duplicate(&detector.id, occurrence.request, time)
+            && self.requests.is_duplicate(
+                detector.digest,
+                occurrence.request,
+                occurrence.stage,
+                time,
+            )
         {
             let reason = "another stage or copy of a request that counted already".to_owned();
             return Judgement {
@@ -117,9 +148,16 @@ impl Judge {
                 reason,
             };
         }
-        let (outcome, reason) = match &detector.state {
-            StateSpec::None => (Outcome::Alert, detector.description.clone()),
-            StateSpec::FirstSeen { learn, teach, .. } => {
+        let (outcome, reason) = match (&detector.state, &found.state) {
+            (
+                StateSpec::FirstSeen { learn, teach, .. },
+                StateKey::FirstSeen {
+                    scope,
+                    key,
+                    who,
+                    values,
+                },
+            ) => {
                 let learn = match self.learning {
                     _ if learn.is_zero() => Some(SignedDuration::ZERO),
                     Learning::Own => Some(*learn),
@@ -127,10 +165,9 @@ impl Judge {
                     Learning::Archive => None,
                 };
                 let answer = self.first_seen.ask(&first_seen::Ask {
-                    state_hash: detector.state_hash,
-                    cluster: &occurrence.cluster,
-                    key: &found.key,
-                    values: &found.values,
+                    scope: *scope,
+                    key: *key,
+                    values,
                     time,
                     learn,
                     teach: teach.contains(&occurrence.verb),
@@ -138,39 +175,41 @@ impl Judge {
                 if learn.is_none() && matches!(answer, Answer::NewValues { .. }) {
                     found.severity = found.severity.min(Severity::Medium);
                 }
-                explain_novelty(answer, &found, learn.is_none())
+                explain_novelty(answer, who, learn.is_none())
             }
-            StateSpec::Threshold {
-                distinct,
-                count,
-                window,
-                ..
-            } => {
-                let reached = self.thresholds.ask(&threshold::Ask {
-                    state_hash: detector.state_hash,
-                    key: &found.key,
-                    distinct: distinct.and(found.values.first()).map(String::as_str),
-                    request: occurrence.request,
+            (
+                StateSpec::Threshold {
+                    distinct,
+                    count,
+                    window,
+                    ..
+                },
+                StateKey::Threshold {
+                    key,
+                    distinct: value,
+                },
+            ) => {
+                // The first 64 bits of the request's digest stand for the request.
+                let value_or_request = value.unwrap_or(occurrence.request.0 as u64);
+                let hit = Hit::new(
+                    *key,
+                    value_or_request,
+                    value.is_some(),
                     time,
-                    count: *count,
-                    window: *window,
-                });
-                let what = distinct.map_or("events".to_owned(), |field| {
-                    format!("different values of {}", field.name())
-                });
-                let reason = format!(
-                    "{reached} {what} within {}; the threshold is {count}",
-                    duration_text(*window)
+                    *count,
+                    *window,
                 );
-                (
-                    if reached >= *count {
-                        Outcome::Alert
-                    } else {
-                        Outcome::Counted
-                    },
-                    reason,
-                )
+                let reached = self.thresholds.ask(hit);
+                if reached >= *count {
+                    (
+                        Outcome::Alert,
+                        explain_threshold(reached, *distinct, *count, *window),
+                    )
+                } else {
+                    (Outcome::Counted, "the threshold is not reached".to_owned())
+                }
             }
+            _ => (Outcome::Alert, detector.description.clone()),
         };
         let reason = match &found.note {
             Some(note) => format!("{reason} {note}"),
@@ -215,14 +254,14 @@ impl Judge {
         }
     }
 
+    /// Puts a snapshot into a judge that knows nothing.
     pub fn restore(&mut self, snapshot: Snapshot) {
-        self.requests = Requests::default();
         snapshot
             .requests
             .into_iter()
             .for_each(|seen| self.requests.apply(seen));
-        self.first_seen = FirstSeen::restore(snapshot.first_seen);
-        self.thresholds = Thresholds::restore(snapshot.thresholds);
+        self.first_seen.restore(snapshot.first_seen);
+        self.thresholds.restore(snapshot.thresholds);
     }
 
     /// Entries remembered, by operator: requests, first_seen, threshold.
@@ -262,8 +301,23 @@ pub struct Snapshot {
     thresholds: threshold::Snapshot,
 }
 
-fn explain_novelty(answer: Answer, found: &Match, archive: bool) -> (Outcome, String) {
-    let who = found.key.last().map_or("", String::as_str);
+fn explain_threshold(
+    reached: u32,
+    distinct: Option<Field>,
+    count: u32,
+    window: SignedDuration,
+) -> String {
+    let what = match distinct {
+        Some(field) => format!("different values of {}", field.name()),
+        None => "events".to_owned(),
+    };
+    format!(
+        "{reached} {what} within {}; the threshold is {count}",
+        duration_text(window)
+    )
+}
+
+fn explain_novelty(answer: Answer, who: &str, archive: bool) -> (Outcome, String) {
     match answer {
         Answer::Known => (Outcome::Counted, "seen before".to_owned()),
         Answer::Learning => (Outcome::Learning, "learned".to_owned()),
@@ -281,7 +335,7 @@ fn explain_novelty(answer: Answer, found: &Match, archive: bool) -> (Outcome, St
         Answer::NewValues {
             values,
             seen_for,
-            earlier,
+            events,
             known_values,
         } => {
             let within = if archive {
@@ -289,12 +343,12 @@ fn explain_novelty(answer: Answer, found: &Match, archive: bool) -> (Outcome, St
             } else {
                 ""
             };
-            let times = if earlier == 1 { "event" } else { "events" };
+            let times = if events == 1 { "event" } else { "events" };
             let kinds = if known_values == 1 { "value" } else { "values" };
             (
                 Outcome::Alert,
                 format!(
-                    "{within}first time that {who} shows {} in {}; {earlier} earlier {times} showed {known_values} {kinds}",
+                    "{within}first time that {who} shows {} in {}; {events} {times} so far showed {known_values} {kinds}",
                     values.join(", "),
                     duration_text(seen_for),
                 ),

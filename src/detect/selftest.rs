@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use super::detector::Detector;
 use super::engine::Engine;
 use super::load::merge_tables;
-use super::matches::Match;
+use super::matches::{Match, Place};
 use super::order::{Judge, Learning, Outcome};
+use super::scratch::Scratch;
 use super::spec::{Expect, Test};
 use crate::config::duration;
 use crate::decode::{Payload, decode};
@@ -300,14 +301,18 @@ fn judge_text(
         enqueued: None,
     };
     let mut matches = Vec::new();
+    let mut scratch = Scratch::new(None);
     decode(&chunk, &mut |record| {
         if let Payload::Audit(event) = &record.payload {
             engine.detect_at(
                 sites,
                 event,
                 &record.origin,
-                &partition,
-                record.position,
+                Place {
+                    partition: &partition,
+                    position: record.position,
+                },
+                &mut scratch,
                 &mut matches,
             );
         }
@@ -315,6 +320,7 @@ fn judge_text(
     matches.retain(|found| engine.detector(found.detector).id == detector.id);
     matches.sort_by_key(|found| found.occurrence.clock());
     let mut judge = Judge::new(Learning::Own);
+    judge.count(scratch.take());
     matches
         .into_iter()
         .map(|found| {

@@ -23,6 +23,7 @@ use crate::alert::{Alert, redact};
 use crate::config::{Config, Subject};
 use crate::deliver::Wake;
 use crate::detect::order::Learning;
+use crate::detect::state::recall::Recall;
 use crate::detect::{Engine, Outcome};
 use crate::source::{Batch, Partition, Position};
 use crate::store::{Commit, Evicted, NewNotification, Quarantined, Recovered, Store, StoreError};
@@ -90,6 +91,7 @@ impl Live {
             observer,
         } = parts;
         let count = settings.load().config.pipeline.worker_count();
+        let memory = Memory::recover(recovered, Learning::Own);
         let queue = Arc::new(Mutex::new(Queue { batches, next: 0 }));
         let (results_in, results) = mpsc::sync_channel(2 * count);
         let mut workers = Vec::with_capacity(count);
@@ -97,14 +99,15 @@ impl Live {
             let queue = Arc::clone(&queue);
             let settings = Arc::clone(&settings);
             let results_in = results_in.clone();
+            let recall = memory.judge.recall();
             let worker = std::thread::Builder::new()
                 .name(format!("work-{index}"))
-                .spawn(move || work(&queue, &settings, &results_in))?;
+                .spawn(move || work(&queue, &settings, recall, &results_in))?;
             workers.push(worker);
         }
         let abandon = Arc::new(AtomicBool::new(false));
         let judging = Judging {
-            memory: Memory::recover(recovered, Learning::Own),
+            memory,
             settings,
             store,
             wake,
@@ -158,8 +161,13 @@ struct Done {
     output: Output,
 }
 
-fn work(queue: &Mutex<Queue>, settings: &ArcSwap<Settings>, results: &mpsc::SyncSender<Done>) {
-    let mut worker = Worker::default();
+fn work(
+    queue: &Mutex<Queue>,
+    settings: &ArcSwap<Settings>,
+    recall: Recall,
+    results: &mpsc::SyncSender<Done>,
+) {
+    let mut worker = Worker::new(Some(recall));
     loop {
         let (number, batch) = {
             let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -276,6 +284,7 @@ impl Judging {
                     .into(),
             });
         }
+        self.memory.judge.count(done.output.counts);
         let repeat = settings.config.alert.repeat_interval.signed();
         for found in done.output.matches {
             let judgement = self.memory.judge.judge(&done.engine, found);

@@ -11,7 +11,7 @@ use crate::detect::order::{self, Learning};
 use crate::store::Recovered;
 
 /// Version of what is written. Another one is not read: the state is learned anew, and that is said.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Debug)]
 pub struct Memory {
@@ -34,7 +34,7 @@ struct Snapshot {
 impl Memory {
     pub fn new(learning: Learning) -> Memory {
         Memory {
-            judge: Judge::new(learning),
+            judge: Judge::durable(learning),
             groups: Groups::default(),
         }
     }

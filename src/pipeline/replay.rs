@@ -20,6 +20,7 @@ use super::work::{Output, Task, Worker};
 use crate::decode::{Payload, decode};
 use crate::detect::matches::Match;
 use crate::detect::order::{Judge, Judgement};
+use crate::detect::state::recall::Recall;
 use crate::event::Stage;
 use crate::source::Batch;
 use crate::source::archive::{ArchiveError, ArchiveOptions, Input, Reader};
@@ -33,6 +34,8 @@ pub struct Options {
     /// How far events of one cluster may lie out of order.
     pub lateness: SignedDuration,
     pub archive: ArchiveOptions,
+    /// Make a match of every event that a detector wants, also where it is no news.
+    pub every_match: bool,
 }
 
 /// An input that could not be read to its end; what had been read was judged.
@@ -83,7 +86,8 @@ pub fn replay(
         for _ in 0..options.threads.max(1) {
             let results_in = results_in.clone();
             let shared = &shared;
-            scope.spawn(move || shared.work(task, &options.archive, &results_in));
+            let recall = (!options.every_match).then(|| judge.recall());
+            scope.spawn(move || shared.work(task, &options.archive, recall, &results_in));
         }
         drop(results_in);
         let summary = Merge::new(&shared, starts, options).run(task, judge, observer, &results);
@@ -190,8 +194,14 @@ impl<'i> Shared<'i> {
         }
     }
 
-    fn work(&self, task: &Task, archive: &ArchiveOptions, results: &Sender<Block>) {
-        let mut worker = Worker::default();
+    fn work(
+        &self,
+        task: &Task,
+        archive: &ArchiveOptions,
+        recall: Option<Recall>,
+        results: &Sender<Block>,
+    ) {
+        let mut worker = Worker::new(recall);
         while let Some(input) = self.next_job() {
             let (number, read) = self.read(input, archive);
             let content = match read {
@@ -324,7 +334,7 @@ impl<'s, 'i> Merge<'s, 'i> {
             let Some(content) = self.wait_for(input, results) else {
                 break;
             };
-            self.take(input, content);
+            self.take(input, content, judge);
             observer.progress(self.summary.tally.bytes);
             self.judge_until(self.watermark(), task, judge, observer);
         }
@@ -385,7 +395,7 @@ impl<'s, 'i> Merge<'s, 'i> {
         }
     }
 
-    fn take(&mut self, input: usize, content: Content) {
+    fn take(&mut self, input: usize, content: Content, judge: &mut Judge) {
         match content {
             Content::End(problem) => {
                 self.progress[input].ended = true;
@@ -403,6 +413,7 @@ impl<'s, 'i> Merge<'s, 'i> {
                     *frontier = (*frontier).max(Some(latest));
                 }
                 self.summary.tally.merge(&output.tally);
+                judge.count(output.counts);
                 for found in output.matches {
                     self.arrivals += 1;
                     self.waiting.push(Reverse(Waiting {

@@ -9,7 +9,10 @@ use jiff::Timestamp;
 
 use super::tally::Tally;
 use crate::decode::{Damage, Decoder, Payload, RecordPosition};
-use crate::detect::{Engine, Match};
+use crate::detect::matches::Place;
+use crate::detect::scratch::Counts;
+use crate::detect::state::recall::Recall;
+use crate::detect::{Engine, Match, Scratch};
 use crate::source::Batch;
 
 /// Bytes kept of a damaged record.
@@ -22,6 +25,8 @@ pub struct Output {
     pub matches: Vec<Match>,
     pub tally: Tally,
     pub damaged: Vec<DamagedRecord>,
+    /// Events that were only counted.
+    pub counts: Counts,
 }
 
 /// A record for quarantine.
@@ -49,19 +54,30 @@ impl TimeRange {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Worker {
     decoder: Decoder,
+    scratch: Scratch,
 }
 
 impl Worker {
+    /// With `recall`, events that are no news are counted and make no match.
+    pub fn new(recall: Option<Recall>) -> Worker {
+        Worker {
+            decoder: Decoder::default(),
+            scratch: Scratch::new(recall),
+        }
+    }
+
     pub fn process(&mut self, engine: &Engine, batch: &Batch, range: TimeRange) -> Output {
         let mut output = Output::default();
         let Output {
             matches,
             tally,
             damaged,
+            ..
         } = &mut output;
+        let scratch = &mut self.scratch;
         for chunk in &batch.chunks {
             tally.bytes += chunk.bytes.len() as u64;
             self.decoder.decode(chunk, &mut |record| {
@@ -79,12 +95,16 @@ impl Worker {
                         tally.add_time(time);
                     }
                     if range.contains(time) {
-                        let partition = &batch.partition;
-                        engine.detect(event, &record.origin, partition, record.position, matches);
+                        let place = Place {
+                            partition: &batch.partition,
+                            position: record.position,
+                        };
+                        engine.detect(event, &record.origin, place, scratch, matches);
                     }
                 }
             });
         }
+        output.counts = self.scratch.take();
         output
     }
 }

@@ -1,13 +1,14 @@
 //! A map that holds at most a given number of entries: the one first put in goes first.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 
-use crate::detect::matches::Digest128;
+use crate::detect::matches::{Digest128, DigestHasher};
 
 /// Keys are digests of log content, so that nobody can aim at a bucket; values are small.
 #[derive(Debug)]
 pub struct BoundedMap<V> {
-    entries: HashMap<Digest128, V>,
+    entries: HashMap<Digest128, V, BuildHasherDefault<DigestHasher>>,
     order: VecDeque<Digest128>,
     limit: usize,
     evicted: u64,
@@ -16,7 +17,7 @@ pub struct BoundedMap<V> {
 impl<V> BoundedMap<V> {
     pub fn new(limit: usize) -> BoundedMap<V> {
         BoundedMap {
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             order: VecDeque::new(),
             limit,
             evicted: 0,

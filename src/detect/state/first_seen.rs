@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::BoundedMap;
+use super::recall::{Pairs, Recall};
 use crate::detect::matches::Digest128;
 
 /// Keys, and pairs of key and value, kept at most over all detectors.
@@ -27,46 +28,40 @@ pub struct FirstSeen {
     /// When each (detector, cluster) was first told of anything; seconds.
     watched_since: HashMap<Digest128, i64>,
     keys: BoundedMap<Key>,
-    pairs: BoundedMap<()>,
-    fresh: Vec<Told>,
-}
-
-impl Default for FirstSeen {
-    fn default() -> Self {
-        FirstSeen {
-            watched_since: HashMap::new(),
-            keys: BoundedMap::new(KEY_LIMIT),
-            pairs: BoundedMap::new(PAIR_LIMIT),
-            fresh: Vec::new(),
-        }
-    }
+    pairs: Pairs,
+    fresh: Option<Vec<Told>>,
 }
 
 /// What is known of a key; times in seconds.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Key {
-    first: i64,
-    last: i64,
+    /// `None` while its events were counted and none has been judged.
+    first: Option<i64>,
     count: u64,
     values: u32,
 }
 
-/// What one match told, for the state's delta.
+/// What one match or one batch told, for the state's delta.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Told {
-    scope: u128,
-    key: u128,
-    values: Vec<u128>,
-    at: i64,
+pub enum Told {
+    Seen {
+        scope: u128,
+        key: u128,
+        values: Vec<u128>,
+        at: i64,
+    },
+    Counted {
+        key: u128,
+        events: u64,
+    },
 }
 
 /// How to read a match.
 pub struct Ask<'a> {
-    /// The detector's state hash and the cluster.
-    pub state_hash: u64,
-    pub cluster: &'a str,
-    pub key: &'a [String],
-    pub values: &'a [String],
+    /// The detector's state in the cluster.
+    pub scope: Digest128,
+    pub key: Digest128,
+    pub values: &'a [(String, Digest128)],
     pub time: Timestamp,
     /// How long to learn; `None` says that everything before is the archive at hand, so that a
     /// key's first value is its baseline.
@@ -84,98 +79,123 @@ pub enum Answer {
     NewKey {
         watched: SignedDuration,
     },
-    /// The key is known and these values are new.
+    /// The key is known and these values are new. `events` are all of the key so far.
     NewValues {
         values: Vec<String>,
         seen_for: SignedDuration,
-        earlier: u64,
+        events: u64,
         known_values: u32,
     },
 }
 
 impl FirstSeen {
+    /// With `durable`, what is remembered is also kept for [`FirstSeen::take_delta`].
+    pub fn new(durable: bool) -> FirstSeen {
+        FirstSeen {
+            watched_since: HashMap::new(),
+            keys: BoundedMap::new(KEY_LIMIT),
+            pairs: Pairs::new(PAIR_LIMIT),
+            fresh: durable.then(Vec::new),
+        }
+    }
+
+    /// What workers may know of the pairs.
+    pub fn recall(&self) -> Recall {
+        self.pairs.recall()
+    }
+
     /// What the match means, given all before it; remembers it.
     pub fn ask(&mut self, ask: &Ask<'_>) -> Answer {
         let now = ask.time.as_second();
-        let scope = Digest128::of([&ask.state_hash.to_le_bytes()[..], ask.cluster.as_bytes()]);
-        let key = Digest128::of(
-            std::iter::once(&scope.bytes()[..]).chain(ask.key.iter().map(|part| part.as_bytes())),
-        );
-        let pairs: Vec<Digest128> = ask
-            .values
-            .iter()
-            .map(|value| Digest128::of([&key.bytes()[..], value.as_bytes()]))
-            .collect();
         let since = self
             .watched_since
-            .get(&scope)
+            .get(&ask.scope)
             .copied()
             .unwrap_or(now)
             .min(now);
-        let known = self.keys.get(&key).copied();
-        let novel: Vec<usize> = (0..pairs.len())
-            .filter(|at| !self.pairs.contains(&pairs[*at]))
+        let key = self.keys.get(&ask.key).copied().unwrap_or_default();
+        let novel: Vec<&(String, Digest128)> = ask
+            .values
+            .iter()
+            .filter(|(_, pair)| !self.pairs.contains(pair))
             .collect();
 
-        let answer = if novel.is_empty() && known.is_some() {
+        let answer = if novel.is_empty() && key.first.is_some() {
             Answer::Known
         } else if ask.teach {
             Answer::Learning
         } else {
             let learning = ask.learn.is_some_and(|learn| now < since + learn.as_secs());
-            match known {
+            match key.first {
                 _ if learning => Answer::Learning,
                 None if ask.learn.is_none() => Answer::Learning,
                 None => Answer::NewKey {
                     watched: SignedDuration::from_secs(now - since),
                 },
-                Some(known) if settling(&known, now, since, ask.learn) => Answer::Learning,
-                Some(known) => Answer::NewValues {
-                    values: novel.iter().map(|at| ask.values[*at].clone()).collect(),
-                    seen_for: SignedDuration::from_secs((now - known.first).max(0)),
-                    earlier: known.count,
-                    known_values: known.values,
+                Some(first) if settling(first, now, since, ask.learn) => Answer::Learning,
+                Some(first) => Answer::NewValues {
+                    values: novel.iter().map(|(value, _)| value.clone()).collect(),
+                    seen_for: SignedDuration::from_secs((now - first).max(0)),
+                    events: key.count,
+                    known_values: key.values,
                 },
             }
         };
-        let told = Told {
-            scope: scope.0,
-            key: key.0,
-            values: novel.iter().map(|at| pairs[*at].0).collect(),
+        self.remember(Told::Seen {
+            scope: ask.scope.0,
+            key: ask.key.0,
+            values: novel.iter().map(|(_, pair)| pair.0).collect(),
             at: now,
-        };
-        self.apply(&told);
-        self.fresh.push(told);
+        });
         answer
     }
 
+    /// Adds to the events of a key, in any order.
+    pub fn count(&mut self, key: Digest128, events: u64) {
+        self.remember(Told::Counted { key: key.0, events });
+    }
+
+    fn remember(&mut self, told: Told) {
+        self.apply(&told);
+        if let Some(fresh) = &mut self.fresh {
+            fresh.push(told);
+        }
+    }
+
     pub fn apply(&mut self, told: &Told) {
-        let since = self
-            .watched_since
-            .entry(Digest128(told.scope))
-            .or_insert(told.at);
-        *since = (*since).min(told.at);
-        let id = Digest128(told.key);
-        let mut key = self.keys.get(&id).copied().unwrap_or(Key {
-            first: told.at,
-            ..Key::default()
-        });
-        key.first = key.first.min(told.at);
-        key.last = key.last.max(told.at);
-        key.count += 1;
-        for value in &told.values {
-            let pair = Digest128(*value);
-            if key.values < VALUES_PER_KEY && !self.pairs.contains(&pair) {
-                key.values += 1;
-                self.pairs.insert(pair, ());
+        match told {
+            Told::Counted { key, events } => {
+                let id = Digest128(*key);
+                let mut key = self.keys.get(&id).copied().unwrap_or_default();
+                key.count += events;
+                self.keys.insert(id, key);
+            }
+            Told::Seen {
+                scope,
+                key,
+                values,
+                at,
+            } => {
+                let since = self.watched_since.entry(Digest128(*scope)).or_insert(*at);
+                *since = (*since).min(*at);
+                let id = Digest128(*key);
+                let mut key = self.keys.get(&id).copied().unwrap_or_default();
+                key.first = Some(key.first.map_or(*at, |first| first.min(*at)));
+                for value in values {
+                    let pair = Digest128(*value);
+                    if key.values < VALUES_PER_KEY && !self.pairs.contains(&pair) {
+                        key.values += 1;
+                        self.pairs.insert(pair);
+                    }
+                }
+                self.keys.insert(id, key);
             }
         }
-        self.keys.insert(id, key);
     }
 
     /// What was remembered since the last call.
     pub fn take_delta(&mut self) -> Vec<Told> {
-        std::mem::take(&mut self.fresh)
+        self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -190,24 +210,23 @@ impl FirstSeen {
                 .iter()
                 .map(|(key, value)| (key.0, *value))
                 .collect(),
-            pairs: self.pairs.iter().map(|(key, ())| key.0).collect(),
+            pairs: self.pairs.iter().map(|key| key.0).collect(),
         }
     }
 
-    pub fn restore(snapshot: Snapshot) -> FirstSeen {
-        let mut state = FirstSeen::default();
-        state.watched_since = snapshot
+    /// Puts a snapshot into a state that knows nothing.
+    pub fn restore(&mut self, snapshot: Snapshot) {
+        self.watched_since = snapshot
             .watched_since
             .into_iter()
             .map(|(key, at)| (Digest128(key), at))
             .collect();
         for (key, value) in snapshot.keys {
-            state.keys.insert(Digest128(key), value);
+            self.keys.insert(Digest128(key), value);
         }
         for pair in snapshot.pairs {
-            state.pairs.insert(Digest128(pair), ());
+            self.pairs.insert(Digest128(pair));
         }
-        state
     }
 
     /// Pairs of key and value remembered.
@@ -233,10 +252,10 @@ pub struct Snapshot {
 }
 
 /// A key that appeared after the learning time and is still new.
-fn settling(key: &Key, now: i64, since: i64, learn: Option<SignedDuration>) -> bool {
+fn settling(first: i64, now: i64, since: i64, learn: Option<SignedDuration>) -> bool {
     let Some(learn) = learn else { return false };
     let settle = SETTLE.min(learn);
-    key.first >= since + learn.as_secs() && now < key.first + settle.as_secs()
+    first >= since + learn.as_secs() && now < first + settle.as_secs()
 }
 
 #[cfg(test)]
@@ -244,11 +263,15 @@ mod tests {
     use super::*;
 
     fn ask(state: &mut FirstSeen, key: &str, value: &str, hours: i64) -> Answer {
+        let key = Digest128::of([key.as_bytes()]);
+        state.count(key, 1);
         state.ask(&Ask {
-            state_hash: 1,
-            cluster: "c",
-            key: &[key.to_owned()],
-            values: &[value.to_owned()],
+            scope: Digest128(1),
+            key,
+            values: &[(
+                value.to_owned(),
+                Digest128::of([&key.bytes()[..], value.as_bytes()]),
+            )],
             time: Timestamp::from_second(1_700_000_000 + hours * 3600).expect("in range"),
             learn: Some(SignedDuration::from_hours(48)),
             teach: false,
@@ -257,7 +280,7 @@ mod tests {
 
     #[test]
     fn learns_then_raises_new_values_and_new_keys() {
-        let mut state = FirstSeen::default();
+        let mut state = FirstSeen::new(false);
         assert_eq!(ask(&mut state, "alice", "10.0.0.0/24", 0), Answer::Learning);
         assert_eq!(ask(&mut state, "alice", "10.0.0.0/24", 1), Answer::Known);
         assert_eq!(
@@ -267,7 +290,7 @@ mod tests {
         assert!(matches!(
             ask(&mut state, "alice", "203.0.113.0/24", 49),
             Answer::NewValues {
-                earlier: 3,
+                events: 4,
                 known_values: 2,
                 ..
             }
@@ -289,11 +312,12 @@ mod tests {
 
     #[test]
     fn a_restored_state_answers_alike() {
-        let mut state = FirstSeen::default();
+        let mut state = FirstSeen::new(true);
         ask(&mut state, "alice", "10.0.0.0/24", 0);
-        let mut again = FirstSeen::default();
+        let mut again = FirstSeen::new(false);
         state.take_delta().iter().for_each(|told| again.apply(told));
-        let mut restored = FirstSeen::restore(state.snapshot());
+        let mut restored = FirstSeen::new(false);
+        restored.restore(state.snapshot());
         for state in [&mut again, &mut restored] {
             assert_eq!(ask(state, "alice", "10.0.0.0/24", 60), Answer::Known);
             assert!(matches!(

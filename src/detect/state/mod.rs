@@ -7,6 +7,7 @@
 
 pub mod bounded;
 pub mod first_seen;
+pub mod recall;
 pub mod requests;
 pub mod threshold;
 

@@ -2,25 +2,31 @@
 //! in the other category are duplicates.
 //!
 //! Only matched requests are remembered, one entry for each detector, so that the memory follows
-//! what is of interest and not the traffic.
+//! what is of interest and not the traffic. A request that has started to answer may end hours
+//! later; every other can only come again as its copy, which comes soon.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::BoundedMap;
 use crate::detect::matches::Digest128;
+use crate::event::Stage;
 
-/// How long a request is remembered. An `exec` may end, and be logged again, a day after it began;
-/// the API server ends watches sooner.
-const REMEMBERED_SECS: i64 = 26 * 3600;
+/// How long a started request is remembered: an `exec` may end, and be logged again, a day after it
+/// began; the API server ends watches sooner.
+const STARTED_SECS: i64 = 26 * 3600;
 
-/// Entries kept at most: 32 bytes each, and their place in the order.
-const LIMIT: usize = 1 << 20;
+/// How long an ended one is: the two categories lie on partitions that differ by less.
+const ENDED_SECS: i64 = 15 * 60;
+
+/// Entries kept at most, of each kind: 24 bytes each, and their place in the order.
+const LIMIT: usize = 1 << 18;
 
 #[derive(Debug)]
 pub struct Requests {
-    seen: BoundedMap<i64>,
-    fresh: Vec<Seen>,
+    started: BoundedMap<i64>,
+    ended: BoundedMap<i64>,
+    fresh: Option<Vec<Seen>>,
 }
 
 /// A request that a detector matched, for the state's delta.
@@ -28,63 +34,83 @@ pub struct Requests {
 pub struct Seen {
     key: u128,
     at: i64,
-}
-
-impl Default for Requests {
-    fn default() -> Self {
-        Requests {
-            seen: BoundedMap::new(LIMIT),
-            fresh: Vec::new(),
-        }
-    }
+    started: bool,
 }
 
 impl Requests {
+    /// With `durable`, what is remembered is also kept for [`Requests::take_delta`].
+    pub fn new(durable: bool) -> Requests {
+        Requests {
+            started: BoundedMap::new(LIMIT),
+            ended: BoundedMap::new(LIMIT),
+            fresh: durable.then(Vec::new),
+        }
+    }
+
     /// Whether the detector matched this request before; remembers that it has now.
-    pub fn is_duplicate(&mut self, detector: &str, request: Digest128, time: Timestamp) -> bool {
-        let key = Digest128::of([detector.as_bytes(), &request.bytes()]);
-        if self.seen.contains(&key) {
+    pub fn is_duplicate(
+        &mut self,
+        detector: Digest128,
+        request: Digest128,
+        stage: Stage,
+        time: Timestamp,
+    ) -> bool {
+        // Both are SHA-256, so their sum is as hard to forge as either.
+        let key = Digest128(detector.0 ^ request.0);
+        if self.started.contains(&key) || self.ended.contains(&key) {
             return true;
         }
         let seen = Seen {
             key: key.0,
             at: time.as_second(),
+            started: matches!(stage, Stage::ResponseStarted | Stage::RequestReceived),
         };
         self.apply(seen);
-        self.fresh.push(seen);
+        if let Some(fresh) = &mut self.fresh {
+            fresh.push(seen);
+        }
         false
     }
 
     /// What was remembered since the last call.
     pub fn take_delta(&mut self) -> Vec<Seen> {
-        std::mem::take(&mut self.fresh)
+        self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub fn apply(&mut self, seen: Seen) {
-        self.seen.insert(Digest128(seen.key), seen.at);
-        let horizon = seen.at - REMEMBERED_SECS;
-        self.seen.drop_while(|at| *at < horizon);
+        let (map, remembered) = if seen.started {
+            (&mut self.started, STARTED_SECS)
+        } else {
+            (&mut self.ended, ENDED_SECS)
+        };
+        map.insert(Digest128(seen.key), seen.at);
+        map.drop_while(|at| *at < seen.at - remembered);
     }
 
     pub fn all(&self) -> Vec<Seen> {
-        self.seen
-            .iter()
-            .map(|(key, at)| Seen {
-                key: key.0,
-                at: *at,
-            })
-            .collect()
+        let of = |map: &BoundedMap<i64>, started: bool| -> Vec<Seen> {
+            map.iter()
+                .map(|(key, at)| Seen {
+                    key: key.0,
+                    at: *at,
+                    started,
+                })
+                .collect()
+        };
+        let mut all = of(&self.started, true);
+        all.extend(of(&self.ended, false));
+        all
     }
 
     pub fn len(&self) -> usize {
-        self.seen.len()
+        self.started.len() + self.ended.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.seen.is_empty()
+        self.len() == 0
     }
 
     pub fn evicted(&self) -> u64 {
-        self.seen.evicted()
+        self.started.evicted() + self.ended.evicted()
     }
 }

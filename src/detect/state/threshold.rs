@@ -1,9 +1,11 @@
 //! Counts in sliding windows of event time: many denials, many secrets, many networks.
 //!
 //! A match is a finding where some window that holds it holds the count, wherever in the order of
-//! arrival it came: late events take their place in the window.
+//! arrival it came: late events take their place in the window. Of a value that is distinct, what
+//! comes again and again within an eighth of the window is kept as its first and last event: that
+//! changes no answer to events in order, and bounds what a busy key costs.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -12,24 +14,18 @@ use super::BoundedMap;
 use crate::detect::matches::Digest128;
 
 /// Keys kept at most over all detectors.
-const KEY_LIMIT: usize = 1 << 18;
+const KEY_LIMIT: usize = 1 << 17;
 
 /// Events kept for a key beyond its count: enough to judge late ones, and a bound on a storm.
 const KEPT_BEYOND_COUNT: usize = 64;
 
+/// Share of the window within which events of one distinct value are as good as one.
+pub const COALESCED_SHARE: i64 = 8;
+
 #[derive(Debug)]
 pub struct Thresholds {
     windows: BoundedMap<Window>,
-    fresh: Vec<Hit>,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Thresholds {
-            windows: BoundedMap::new(KEY_LIMIT),
-            fresh: Vec::new(),
-        }
-    }
+    fresh: Option<Vec<Hit>>,
 }
 
 /// The latest events of a key, by time: milliseconds, and 64 bits of what is counted.
@@ -41,62 +37,77 @@ struct Window {
 /// One counted event, for the state's delta.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Hit {
-    key: u128,
-    at: i64,
-    value: u64,
-    keep: u32,
+    pub key: u128,
+    /// Milliseconds.
+    pub at: i64,
+    pub value: u64,
+    /// The threshold's count and window (milliseconds), which bound what is kept.
+    pub count: u32,
+    pub window: i64,
+    pub distinct: bool,
 }
 
-/// How to count a match.
-pub struct Ask<'a> {
-    pub state_hash: u64,
-    pub key: &'a [String],
-    /// What is counted once only; `None` counts every event.
-    pub distinct: Option<&'a str>,
-    /// Stands for the event itself where nothing is distinct.
-    pub request: Digest128,
-    pub time: Timestamp,
-    pub count: u32,
-    pub window: SignedDuration,
+impl Hit {
+    pub fn new(
+        key: Digest128,
+        value: u64,
+        distinct: bool,
+        time: Timestamp,
+        count: u32,
+        window: SignedDuration,
+    ) -> Hit {
+        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX / 4);
+        Hit {
+            key: key.0,
+            at: time.as_millisecond(),
+            value,
+            count,
+            window,
+            distinct,
+        }
+    }
 }
 
 impl Thresholds {
-    /// How many the fullest window that holds the match now holds; remembers the match.
-    pub fn ask(&mut self, ask: &Ask<'_>) -> u32 {
-        let key = Digest128::of(
-            std::iter::once(&ask.state_hash.to_le_bytes()[..])
-                .chain(ask.key.iter().map(|part| part.as_bytes())),
-        );
-        let value = match ask.distinct {
-            Some(text) => Digest128::of([text.as_bytes()]).0 as u64,
-            None => ask.request.0 as u64,
-        };
-        let hit = Hit {
-            key: key.0,
-            at: ask.time.as_millisecond(),
-            value,
-            keep: ask.count,
-        };
+    /// With `durable`, what is counted is also kept for [`Thresholds::take_delta`].
+    pub fn new(durable: bool) -> Thresholds {
+        Thresholds {
+            windows: BoundedMap::new(KEY_LIMIT),
+            fresh: durable.then(Vec::new),
+        }
+    }
+
+    /// How many the fullest window that holds the event now holds, exactly where that reaches the
+    /// count; remembers the event.
+    pub fn ask(&mut self, hit: Hit) -> u32 {
+        self.refresh(hit);
+        let window = self.windows.get(&Digest128(hit.key));
+        window.map_or(1, |window| window.fullest_around(&hit))
+    }
+
+    /// Remembers an event that cannot be the one to reach the count.
+    pub fn refresh(&mut self, hit: Hit) {
         self.apply(hit);
-        self.fresh.push(hit);
-        self.windows.get(&key).map_or(1, |window| {
-            window.fullest_around(hit.at, ask.window.as_millis() as i64)
-        })
+        if let Some(fresh) = &mut self.fresh {
+            fresh.push(hit);
+        }
     }
 
     pub fn apply(&mut self, hit: Hit) {
         let key = Digest128(hit.key);
-        if !self.windows.contains(&key) {
-            self.windows.insert(key, Window::default());
-        }
-        if let Some(window) = self.windows.get_mut(&key) {
-            window.insert(hit.at, hit.value, hit.keep as usize + KEPT_BEYOND_COUNT);
+        match self.windows.get_mut(&key) {
+            Some(window) => window.insert(&hit),
+            None => {
+                let mut window = Window::default();
+                window.insert(&hit);
+                self.windows.insert(key, window);
+            }
         }
     }
 
     /// What was counted since the last call.
     pub fn take_delta(&mut self) -> Vec<Hit> {
-        std::mem::take(&mut self.fresh)
+        self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -108,12 +119,11 @@ impl Thresholds {
         )
     }
 
-    pub fn restore(snapshot: Snapshot) -> Thresholds {
-        let mut state = Thresholds::default();
+    /// Puts a snapshot into a state that knows nothing.
+    pub fn restore(&mut self, snapshot: Snapshot) {
         for (key, window) in snapshot.0 {
-            state.windows.insert(Digest128(key), window);
+            self.windows.insert(Digest128(key), window);
         }
-        state
     }
 
     pub fn len(&self) -> usize {
@@ -134,34 +144,64 @@ impl Thresholds {
 pub struct Snapshot(Vec<(u128, Window)>);
 
 impl Window {
-    fn insert(&mut self, at: i64, value: u64, keep: usize) {
-        let place = self.events.partition_point(|event| *event <= (at, value));
-        self.events.insert(place, (at, value));
-        while self.events.len() > keep {
+    fn insert(&mut self, hit: &Hit) {
+        let event = (hit.at, hit.value);
+        let place = self.events.partition_point(|known| *known <= event);
+        if hit.distinct && place == self.events.len() && place >= 2 {
+            let (before, last) = (self.events[place - 2], self.events[place - 1]);
+            let near = hit.at - before.0 <= hit.window / COALESCED_SHARE;
+            if near && before.1 == hit.value && last.1 == hit.value {
+                self.events[place - 1] = event;
+                return;
+            }
+        }
+        self.events.insert(place, event);
+        // What no window can hold together with a new event, or with one that is a window late.
+        let horizon = self
+            .events
+            .back()
+            .map_or(i64::MIN, |(at, _)| at.saturating_sub(2 * hit.window));
+        let keep = hit.count as usize + KEPT_BEYOND_COUNT;
+        while self.events.len() > keep || self.events.front().is_some_and(|(at, _)| *at < horizon) {
             self.events.pop_front();
         }
     }
 
-    /// Different values in the fullest window of length `length` that holds an event at `at`.
-    fn fullest_around(&self, at: i64, length: i64) -> u32 {
-        let near: Vec<(i64, u64)> = self
+    /// Different values in the fullest window that holds an event at `hit.at`.
+    fn fullest_around(&self, hit: &Hit) -> u32 {
+        let from = self
             .events
-            .iter()
-            .copied()
-            .filter(|(time, _)| (at - length..=at + length).contains(time))
-            .collect();
-        let mut fullest = 0;
-        for (start, (begin, _)) in near.iter().enumerate() {
-            if *begin > at {
+            .partition_point(|(at, _)| *at < hit.at.saturating_sub(hit.window));
+        let to = self
+            .events
+            .partition_point(|(at, _)| *at <= hit.at.saturating_add(hit.window));
+        if to - from < hit.count as usize {
+            return (to - from) as u32;
+        }
+        // A value's count within the window that slides from `from` to `to`.
+        let mut held: Vec<(u64, u32)> = Vec::with_capacity(16);
+        let (mut end, mut fullest) = (from, 0);
+        for begin in from..to {
+            let (start, value) = self.events[begin];
+            if start > hit.at {
                 break;
             }
-            let values: HashSet<u64> = near[start..]
-                .iter()
-                .take_while(|(time, _)| time - begin <= length)
-                .map(|(_, value)| *value)
-                .collect();
-            if begin + length >= at {
-                fullest = fullest.max(values.len());
+            while end < to && self.events[end].0 - start <= hit.window {
+                let entering = self.events[end].1;
+                match held.iter_mut().find(|(value, _)| *value == entering) {
+                    Some((_, count)) => *count += 1,
+                    None => held.push((entering, 1)),
+                }
+                end += 1;
+            }
+            if start.saturating_add(hit.window) >= hit.at {
+                fullest = fullest.max(held.len());
+            }
+            if let Some(place) = held.iter().position(|(held, _)| *held == value) {
+                held[place].1 -= 1;
+                if held[place].1 == 0 {
+                    held.swap_remove(place);
+                }
             }
         }
         fullest as u32
@@ -172,33 +212,49 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn ask(state: &mut Thresholds, value: &str, seconds: i64) -> u32 {
-        state.ask(&Ask {
-            state_hash: 1,
-            key: &["k".to_owned()],
-            distinct: Some(value),
-            request: Digest128(0),
-            time: Timestamp::from_second(1_700_000_000 + seconds).expect("in range"),
-            count: 3,
-            window: SignedDuration::from_secs(60),
-        })
+    fn ask(state: &mut Thresholds, value: u64, seconds: i64) -> u32 {
+        state.ask(Hit::new(
+            Digest128(7),
+            value,
+            true,
+            Timestamp::from_second(1_700_000_000 + seconds).expect("in range"),
+            3,
+            SignedDuration::from_secs(60),
+        ))
     }
 
     #[test]
     fn counts_different_values_within_the_window() {
-        let mut state = Thresholds::default();
-        assert_eq!(ask(&mut state, "a", 0), 1);
-        assert_eq!(ask(&mut state, "a", 10), 1);
-        assert_eq!(ask(&mut state, "b", 50), 2);
-        assert_eq!(ask(&mut state, "c", 65), 3);
-        assert_eq!(ask(&mut state, "d", 200), 1);
+        let mut state = Thresholds::new(false);
+        ask(&mut state, 1, 0);
+        assert!(ask(&mut state, 1, 10) < 3);
+        assert!(ask(&mut state, 2, 50) < 3);
+        assert_eq!(ask(&mut state, 3, 60), 3);
+        assert!(ask(&mut state, 4, 200) < 3);
     }
 
     #[test]
     fn a_late_event_fills_the_window_it_belongs_to() {
-        let mut state = Thresholds::default();
-        ask(&mut state, "a", 0);
-        ask(&mut state, "c", 50);
-        assert_eq!(ask(&mut state, "b", 20), 3);
+        let mut state = Thresholds::new(false);
+        ask(&mut state, 1, 0);
+        ask(&mut state, 3, 50);
+        assert_eq!(ask(&mut state, 2, 20), 3);
+    }
+
+    #[test]
+    fn a_busy_value_neither_fills_the_window_nor_leaves_it() {
+        let mut state = Thresholds::new(false);
+        for tenth in 0..600 {
+            state.refresh(Hit::new(
+                Digest128(7),
+                1,
+                true,
+                Timestamp::from_millisecond(1_700_000_000_000 + tenth * 100).expect("in range"),
+                3,
+                SignedDuration::from_secs(60),
+            ));
+        }
+        assert!(ask(&mut state, 2, 61) < 3);
+        assert_eq!(ask(&mut state, 3, 62), 3);
     }
 }

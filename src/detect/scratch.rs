@@ -1,0 +1,188 @@
+//! What one worker keeps while it goes through a batch: counts of events that are no news, and a
+//! small memory of which those are.
+//!
+//! Everything here follows from the batch and from [`Recall`], so that the outcome of a replay does
+//! not depend on which worker read what.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+
+use ahash::RandomState;
+use jiff::{SignedDuration, Timestamp};
+
+use super::index::DetectorIndex;
+use super::matches::Digest128;
+use super::state::recall::Recall;
+use super::state::threshold::{COALESCED_SHARE, Hit};
+use crate::event::{Field, View};
+
+/// Slots of the memory: a power of two. Each is 48 bytes.
+const SLOTS: usize = 1 << 13;
+
+/// Belongs to one worker thread.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Where nothing may be left out, as for `--each`, there is none.
+    recall: Option<Recall>,
+    hasher: RandomState,
+    slots: Vec<Slot>,
+    repeats: HashMap<u64, Repeat, RandomState>,
+    counted: HashMap<Digest128, u64, RandomState>,
+}
+
+/// What was found out about one combination of key and value, by its hash.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    hash: u64,
+    key: u128,
+    known: bool,
+    events: u32,
+}
+
+/// A distinct value of a threshold's key that was met in this batch.
+#[derive(Debug)]
+struct Repeat {
+    /// When the last event of it became a match; milliseconds.
+    matched: i64,
+    hit: Hit,
+    again: bool,
+}
+
+/// What a batch counted besides its matches.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Events of a first-seen key.
+    pub first_seen: Vec<(Digest128, u64)>,
+    /// Latest events of values that were met again and again.
+    pub thresholds: Vec<Hit>,
+}
+
+impl Scratch {
+    pub fn new(recall: Option<Recall>) -> Scratch {
+        Scratch {
+            recall,
+            hasher: RandomState::new(),
+            slots: vec![Slot::default(); SLOTS],
+            repeats: HashMap::default(),
+            counted: HashMap::default(),
+        }
+    }
+
+    /// Hash of a detector's fields as the event has them. Keyed, so that nobody can aim at another's.
+    pub(super) fn hash(
+        &self,
+        detector: DetectorIndex,
+        view: &View<'_>,
+        fields: [&[Field]; 2],
+    ) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u16(detector);
+        hasher.write(view.origin.cluster.as_bytes());
+        for field in fields.into_iter().flatten() {
+            hasher.write_u8(0xff);
+            hasher.write(view.field(*field).text().as_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// Whether the combination was found to be known; then this event of it is counted.
+    pub(super) fn known(&mut self, hash: u64) -> bool {
+        let slot = &mut self.slots[hash as usize % SLOTS];
+        let known = slot.hash == hash && slot.known;
+        if known {
+            slot.events += 1;
+        }
+        known
+    }
+
+    /// Counts an event of a first-seen key, and tells whether its values are all known.
+    pub(super) fn count(
+        &mut self,
+        hash: u64,
+        key: Digest128,
+        pairs: impl Iterator<Item = Digest128>,
+    ) -> bool {
+        *self.counted.entry(key).or_default() += 1;
+        let Some(recall) = &self.recall else {
+            return false;
+        };
+        let mut any = false;
+        for pair in pairs {
+            any = true;
+            if !recall.knows(&pair) {
+                return false;
+            }
+        }
+        if any {
+            let slot = &mut self.slots[hash as usize % SLOTS];
+            flush(slot, &mut self.counted);
+            *slot = Slot {
+                hash,
+                key: key.0,
+                known: true,
+                events: 0,
+            };
+        }
+        any
+    }
+
+    /// Whether an event of a distinct value came so soon after the last that it cannot be the one
+    /// to reach a threshold; then only its time is remembered.
+    pub(super) fn repeats(&mut self, hash: u64, time: Timestamp, window: SignedDuration) -> bool {
+        if self.recall.is_none() {
+            return false;
+        }
+        let now = time.as_millisecond();
+        let near = i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / COALESCED_SHARE;
+        match self.repeats.get_mut(&hash) {
+            Some(repeat) if (0..=near).contains(&(now - repeat.matched)) => {
+                repeat.hit.at = repeat.hit.at.max(now);
+                repeat.again = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Remembers a match of a threshold, for [`Scratch::repeats`].
+    pub(super) fn matched(&mut self, hash: u64, hit: Hit) {
+        if self.recall.is_some() {
+            self.repeats.insert(
+                hash,
+                Repeat {
+                    matched: hit.at,
+                    hit,
+                    again: false,
+                },
+            );
+        }
+    }
+
+    /// What was counted in the batch that ends here.
+    pub fn take(&mut self) -> Counts {
+        for slot in &mut self.slots {
+            flush(slot, &mut self.counted);
+        }
+        let mut first_seen: Vec<_> = self.counted.drain().collect();
+        first_seen.sort_unstable();
+        let mut thresholds: Vec<Hit> = self
+            .repeats
+            .drain()
+            .map(|(_, repeat)| repeat)
+            .filter(|repeat| repeat.again)
+            .map(|repeat| repeat.hit)
+            .collect();
+        thresholds.sort_unstable_by_key(|hit| (hit.key, hit.at, hit.value));
+        Counts {
+            first_seen,
+            thresholds,
+        }
+    }
+}
+
+fn flush(slot: &mut Slot, counted: &mut HashMap<Digest128, u64, RandomState>) {
+    if slot.events > 0 {
+        *counted.entry(Digest128(slot.key)).or_default() += u64::from(slot.events);
+        slot.events = 0;
+    }
+}
