@@ -9,6 +9,9 @@ use flate2::write::GzEncoder;
 use lanner::decode::{Decoder, Payload};
 use lanner::event::Body;
 use lanner::source::archive::{ArchiveError, ArchiveOptions, Input, inputs};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -420,4 +423,38 @@ fn other_formats_are_named() {
     }
     assert_eq!(read(&folder.write("empty", b"")), Outcome::default());
     assert_eq!(read(&folder.write("blank", b" \r\n\n")), Outcome::default());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a file holds, its chunks are bytes of it, in order, and its reading ends.
+    #[test]
+    fn any_bytes_are_read_to_their_end(
+        tokens in vec(select(&["{", "}", "[", "]", ",", ":", "\"", "\\", "\n", " ", "1", "\"records\":[", "\"items\":", "{\"a\":1}", "\u{feff}", "é", "\0"][..]), 0..40),
+        block in 1..48usize,
+        max_record in 8..64usize,
+        compressed in any::<bool>(),
+    ) {
+        let bytes = tokens.concat().into_bytes();
+        let folder = Folder::new();
+        let path = folder.write("any", &if compressed { zstd(&bytes) } else { bytes.clone() });
+        let input = inputs(&[path.to_str().unwrap().to_owned()]).unwrap().remove(0);
+        let options = ArchiveOptions { block, max_record, ..ArchiveOptions::default() };
+        let mut reader = input.open(&options).unwrap();
+        let mut read = 0;
+        for _ in 0..1000 {
+            match reader.next_batch() {
+                Ok(None) => return Ok(()),
+                Ok(Some(batch)) => for chunk in batch.chunks {
+                    let start = usize::try_from(chunk.position).unwrap();
+                    prop_assert!(start >= read);
+                    read = start + chunk.bytes.len();
+                    prop_assert_eq!(&chunk.bytes[..], &bytes[start..read]);
+                },
+                Err(error) => prop_assert!(!error.as_str().is_empty()),
+            }
+        }
+        prop_assert!(false, "the reader does not end");
+    }
 }
