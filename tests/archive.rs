@@ -425,6 +425,58 @@ fn other_formats_are_named() {
     assert_eq!(read(&folder.write("blank", b" \r\n\n")), Outcome::default());
 }
 
+/// What `lanner replay` reports of `path`, or of `bytes` on standard input, without its source.
+fn replay(path: &str, bytes: &[u8]) -> Vec<Value> {
+    let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_lanner"))
+        .args([
+            "replay",
+            "--each",
+            "--profile",
+            "all",
+            "--format",
+            "ndjson",
+            path,
+        ])
+        .write_stdin(bytes)
+        .assert()
+        .success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let mut reported: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for alert in &mut reported {
+        let alert = alert.as_object_mut().unwrap();
+        // When it was detected is the only time that is ours.
+        alert.remove("detected_at");
+        for evidence in alert["evidence"].as_array_mut().unwrap() {
+            evidence.as_object_mut().unwrap().remove("source");
+            evidence.as_object_mut().unwrap().remove("position");
+        }
+    }
+    reported
+}
+
+#[test]
+fn standard_input_is_read_as_a_file_is() {
+    let folder = Folder::new();
+    let mut exec = event(0);
+    exec["verb"] = json!("get");
+    exec["objectRef"]["subresource"] = json!("exec");
+    exec["requestURI"] = json!("/api/v1/namespaces/web/pods/p0/exec?command=sh");
+    exec["responseStatus"]["code"] = json!(101);
+    let plain = lines(&[exec, event(1)], "\n");
+    let path = folder.write("plain", &plain);
+    let expected = replay(path.to_str().unwrap(), b"");
+    assert!(
+        !expected.is_empty(),
+        "the records must give something to compare"
+    );
+    for bytes in [plain.clone(), gzip(&plain), zstd(&plain)] {
+        assert_eq!(replay("-", &bytes), expected);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
