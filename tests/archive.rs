@@ -9,6 +9,9 @@ use flate2::write::GzEncoder;
 use lanner::decode::{Decoder, Payload};
 use lanner::event::Body;
 use lanner::source::archive::{ArchiveError, ArchiveOptions, Input, inputs};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -420,4 +423,90 @@ fn other_formats_are_named() {
     }
     assert_eq!(read(&folder.write("empty", b"")), Outcome::default());
     assert_eq!(read(&folder.write("blank", b" \r\n\n")), Outcome::default());
+}
+
+/// What `lanner replay` reports of `path`, or of `bytes` on standard input, without its source.
+fn replay(path: &str, bytes: &[u8]) -> Vec<Value> {
+    let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_lanner"))
+        .args([
+            "replay",
+            "--each",
+            "--profile",
+            "all",
+            "--format",
+            "ndjson",
+            path,
+        ])
+        .write_stdin(bytes)
+        .assert()
+        .success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let mut reported: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for alert in &mut reported {
+        let alert = alert.as_object_mut().unwrap();
+        // When it was detected is the only time that is ours.
+        alert.remove("detected_at");
+        for evidence in alert["evidence"].as_array_mut().unwrap() {
+            evidence.as_object_mut().unwrap().remove("source");
+            evidence.as_object_mut().unwrap().remove("position");
+        }
+    }
+    reported
+}
+
+#[test]
+fn standard_input_is_read_as_a_file_is() {
+    let folder = Folder::new();
+    let mut exec = event(0);
+    exec["verb"] = json!("get");
+    exec["objectRef"]["subresource"] = json!("exec");
+    exec["requestURI"] = json!("/api/v1/namespaces/web/pods/p0/exec?command=sh");
+    exec["responseStatus"]["code"] = json!(101);
+    let plain = lines(&[exec, event(1)], "\n");
+    let path = folder.write("plain", &plain);
+    let expected = replay(path.to_str().unwrap(), b"");
+    assert!(
+        !expected.is_empty(),
+        "the records must give something to compare"
+    );
+    for bytes in [plain.clone(), gzip(&plain), zstd(&plain)] {
+        assert_eq!(replay("-", &bytes), expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a file holds, its chunks are bytes of it, in order, and its reading ends.
+    #[test]
+    fn any_bytes_are_read_to_their_end(
+        tokens in vec(select(&["{", "}", "[", "]", ",", ":", "\"", "\\", "\n", " ", "1", "\"records\":[", "\"items\":", "{\"a\":1}", "\u{feff}", "é", "\0"][..]), 0..40),
+        block in 1..48usize,
+        max_record in 8..64usize,
+        compressed in any::<bool>(),
+    ) {
+        let bytes = tokens.concat().into_bytes();
+        let folder = Folder::new();
+        let path = folder.write("any", &if compressed { zstd(&bytes) } else { bytes.clone() });
+        let input = inputs(&[path.to_str().unwrap().to_owned()]).unwrap().remove(0);
+        let options = ArchiveOptions { block, max_record, ..ArchiveOptions::default() };
+        let mut reader = input.open(&options).unwrap();
+        let mut read = 0;
+        for _ in 0..1000 {
+            match reader.next_batch() {
+                Ok(None) => return Ok(()),
+                Ok(Some(batch)) => for chunk in batch.chunks {
+                    let start = usize::try_from(chunk.position).unwrap();
+                    prop_assert!(start >= read);
+                    read = start + chunk.bytes.len();
+                    prop_assert_eq!(&chunk.bytes[..], &bytes[start..read]);
+                },
+                Err(error) => prop_assert!(!error.as_str().is_empty()),
+            }
+        }
+        prop_assert!(false, "the reader does not end");
+    }
 }

@@ -315,3 +315,134 @@ fn go_duration(text: &str) -> Option<Duration> {
     }
     Some(total)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn near() -> Option<Timestamp> {
+        Some("2026-01-01T00:00:03Z".parse().unwrap())
+    }
+
+    fn request(text: &str) -> Request<'_> {
+        match Line::parse(text, near()) {
+            Line::Request(request) => request,
+            other => panic!("no request: {other:?}"),
+        }
+    }
+
+    fn other(text: &str) -> Message<'_> {
+        match Line::parse(text, near()) {
+            Line::Other(message) => message,
+            request => panic!("no message: {request:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_old_request_lines() {
+        let plain = "I1231 23:59:58.000001       7 wrap.go:47] LIST /api/v1/pods?limit=500: (1m2.5s) 200 [curl/8.1 (x) y 192.0.2.9:40778]\n";
+        let expected = Request {
+            verb: "LIST".into(),
+            uri: "/api/v1/pods?limit=500".into(),
+            code: Some(200),
+            latency: Some(Duration::from_millis(62_500)),
+            user_agent: "curl/8.1 (x) y".into(),
+            source_ip: Some("192.0.2.9".parse().unwrap()),
+            audit_id: "".into(),
+            // The year before that of the record, which came in after midnight.
+            time: Some("2025-12-31T23:59:58.000001Z".parse().unwrap()),
+        };
+        assert_eq!(request(plain), expected);
+        assert_eq!(request(&plain.replace(": (", ":(")), expected);
+        // A URI may hold what looks like its end.
+        let uri = "/api/x:(1ms)?a=b:(2s)";
+        let line = plain.replace("/api/v1/pods?limit=500", uri);
+        assert_eq!(request(&line).uri, uri);
+        assert_eq!(request(&line.replace(": (1m", ":(1m")).uri, uri);
+        // The agent is the client's to choose, the address is not.
+        let forged = plain.replace("curl/8.1", "x 10.0.0.1:1] 500 [y");
+        assert_eq!(request(&forged).source_ip, expected.source_ip);
+        assert_eq!(request(&forged).code, Some(200));
+        let line = plain.replace("192.0.2.9", "[2001:db8::1]");
+        assert_eq!(request(&line).source_ip, "2001:db8::1".parse().ok());
+        // Elided in the middle, or without its tail.
+        let elided = request(
+            "I0101 00:00:01.000000 7 wrap.go:47] GET /a: (5µs) 404 [agent (linu...2.9:40778]",
+        );
+        assert_eq!((elided.code, elided.source_ip), (Some(404), None));
+        let bare = request(
+            "I0101 00:00:01.000000 7 wrap.go:47] GET /a: (5us) 500\ngoroutine 1 [running]: x]",
+        );
+        assert_eq!((bare.code, bare.user_agent.as_ref()), (Some(500), ""));
+    }
+
+    #[test]
+    fn reads_new_request_lines() {
+        let line = r#"I0101 00:00:01.500000      10 httplog.go:132] "HTTP" verb="WATCH" URI="/api/v1/secrets?watch=true" latency="5m0.000123s" userAgent="a \"b\" verb=\"x\" resp=1 \x1b[0m \u00e9 \xff" audit-ID="5 6" srcIP="[::1]:1234" apf_iseats=1 hijacked=true resp=200"#;
+        assert_eq!(
+            request(line),
+            Request {
+                verb: "WATCH".into(),
+                uri: "/api/v1/secrets?watch=true".into(),
+                code: Some(200),
+                latency: Some(Duration::from_micros(300_000_123)),
+                user_agent: "a \"b\" verb=\"x\" resp=1 \x1b[0m é \u{fffd}".into(),
+                source_ip: Some("::1".parse().unwrap()),
+                audit_id: "5 6".into(),
+                time: Some("2026-01-01T00:00:01.5Z".parse().unwrap()),
+            }
+        );
+        let cut = request(&line[..line.find(" audit-ID").unwrap() - 9]);
+        assert_eq!((cut.verb.as_ref(), cut.code), ("WATCH", None));
+    }
+
+    #[test]
+    fn keeps_other_text() {
+        let line = "E0101 00:00:02.000000       1 authentication.go:63] \"Unable to authenticate the request\" err=\"[invalid bearer token]\"";
+        assert_eq!(
+            other(line),
+            Message {
+                severity: Some(Severity::Error),
+                source: "authentication.go:63",
+                message: "\"Unable to authenticate the request\" err=\"[invalid bearer token]\"",
+                time: Some("2026-01-01T00:00:02Z".parse().unwrap()),
+            }
+        );
+        assert_eq!(other("W0101 00:00:02.0000001 a.go:2] x").source, "a.go:2");
+        for text in [
+            "goroutine 7 [running]:",
+            "",
+            "I0101",
+            "I0101 00:00:02.0000001 x",
+            "é0101 00:00:02.000000 1 a.go:1] x",
+        ] {
+            assert_eq!(
+                other(text),
+                Message {
+                    message: text,
+                    time: near(),
+                    ..Message::default()
+                }
+            );
+        }
+        // No such day: the record's time must do.
+        assert_eq!(other("I1399 77:00:02.000000 1 a.go:1] x").time, near());
+    }
+
+    proptest! {
+        #[test]
+        fn reads_anything(head in "(I0101 00:00:01.000000 1 a.go:1\\] )?", text in r#"([A-Z]{1,4} |"HTTP" |[a-zA-Z-]{1,4}="|"|\\x[0-9a-f]?|\\u00e9|\\|\(|1.5µs|: ?\(|\)|\[|\]|[ =é0-9.]|\PC){0,20}"#) {
+            Line::parse(&format!("{head}{text}"), near());
+        }
+
+        #[test]
+        fn a_quoted_value_comes_back(value in any::<String>()) {
+            // JSON's escapes are a subset of Go's, where no surrogates are needed.
+            let line = format!("I0101 00:00:01.000000 1 a.go:1] \"HTTP\" userAgent={} resp=7", serde_json::to_string(&value).unwrap());
+            let request = request(&line);
+            prop_assert_eq!(request.user_agent.as_ref(), &value);
+            prop_assert_eq!(request.code, Some(7));
+        }
+    }
+}

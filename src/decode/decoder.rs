@@ -119,7 +119,7 @@ impl Walk<'_, '_> {
         let mut elements = Elements::new(&text[at..]);
         let mut last = at;
         let mut cut_inside = false;
-        while let Some((range, whole)) = elements.next() {
+        for (range, whole) in elements.by_ref() {
             last = at + range.start;
             cut_inside = !whole;
             self.value(&text[last..at + range.end], offset + last, inner);

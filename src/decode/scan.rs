@@ -324,8 +324,7 @@ pub enum Shape {
 /// first of all.
 pub fn shape(text: &[u8]) -> Shape {
     let mut weak = Shape::Unknown;
-    let mut members = Members::new(text);
-    while let Some(member) = members.next() {
+    for member in Members::new(text) {
         let value = &text[member.value.clone()];
         match key_text(&text[member.key]).as_ref() {
             "properties" | "category" | "log_s" => return Shape::Envelope,

@@ -153,7 +153,7 @@ impl<'a, T: Fields<'a>> Wire<'a> for Object<T> {
         }
         let mut object = T::default();
         let mut members = Members::new(text.as_bytes());
-        while let Some(member) = members.next() {
+        for member in members.by_ref() {
             let key = key_text(text[member.key].as_bytes());
             let source = Lenient {
                 text: &text[member.value],
