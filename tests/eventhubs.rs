@@ -9,7 +9,7 @@ use bytes::Bytes;
 use lanner::config::secret::Secret;
 use lanner::emulator::{Emulator, EmulatorConfig, HubConfig, Retention};
 use lanner::source::eventhubs::{
-    EventHubConfig, HubProducer, HubSnapshot, HubStatus, Start, State, read_hub,
+    EventHubConfig, Fault, HubProducer, HubSnapshot, HubStatus, Pace, Start, State, read_hub,
 };
 use lanner::source::{Batch, Position};
 use tokio::sync::mpsc;
@@ -447,6 +447,236 @@ async fn an_unknown_hub_is_said() {
     let error = snapshot.error.expect("there is an error");
     assert!(error.contains("could not be found"), "{error}");
     reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_consumer_group_is_said() {
+    let emulator = emulator_with(HubConfig {
+        consumer_groups: vec!["$Default".to_owned()],
+        ..HubConfig::new(HUB, 1)
+    })
+    .await;
+    let other = EventHubConfig {
+        consumer_group: "other".to_owned(),
+        ..config(&emulator)
+    };
+    let reading = Reading::start(other, HashMap::new());
+    let has_error = |hub: &HubSnapshot| hub.partitions.iter().any(|p| p.error.is_some());
+    let snapshot = reading.until_status(has_error).await;
+    let error = snapshot.partitions[0].error.clone().expect("there is one");
+    assert!(error.contains("could not be found"), "{error}");
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_of_an_unknown_hub_is_refused() {
+    let emulator = emulator(1).await;
+    let other = EventHubConfig {
+        hub: "other".to_owned(),
+        ..config(&emulator)
+    };
+    let mut producer = HubProducer::open(other).await.expect("it connects");
+    let sent = producer.send(None, &[Bytes::from_static(b"x")]).await;
+    assert_eq!(
+        sent.expect_err("there is no such hub").fault,
+        Fault::NotFound
+    );
+    emulator.shutdown().await;
+}
+
+/// Paces that show within seconds what takes minutes in earnest.
+fn hasty(config: EventHubConfig) -> EventHubConfig {
+    EventHubConfig {
+        pace: Pace {
+            call: Duration::from_secs(3),
+            poll: Duration::from_millis(200),
+            stall: Duration::from_secs(1),
+            list: Duration::from_millis(200),
+            backoff: Duration::from_secs(1),
+        },
+        ..config
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_added_later_is_read_from_its_begin() {
+    let emulator = emulator(1).await;
+    let latest = EventHubConfig {
+        start: Start::Latest,
+        ..hasty(config(&emulator))
+    };
+    let mut reading = Reading::start(latest, HashMap::new());
+    reading
+        .until(|reading| reading.at_end.contains_key("0"))
+        .await;
+    emulator.grow(HUB, 2).expect("the hub exists");
+    publish(&emulator, "1", 0..3);
+    reading.until_count(3).await;
+    assert_eq!(reading.read["1"], events(0..3));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_delivers_nothing_is_opened_anew() {
+    let emulator = emulator(1).await;
+    let mut reading = Reading::start(hasty(config(&emulator)), HashMap::new());
+    publish(&emulator, "0", 0..3);
+    reading.until_count(3).await;
+    emulator.faults().stall_deliveries(true);
+    publish(&emulator, "0", 3..6);
+    let snapshot = reading
+        .until_status(|hub| {
+            let partition = &hub.partitions[0];
+            partition
+                .error
+                .as_ref()
+                .is_some_and(|error| error.contains("delivers none"))
+        })
+        .await;
+    assert_eq!(snapshot.partitions[0].lag(), Some(3));
+    emulator.faults().stall_deliveries(false);
+    reading.until_count(6).await;
+    assert_eq!(reading.read["0"], events(0..6));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_never_answered_time_out() {
+    let emulator = emulator(1).await;
+    publish(&emulator, "0", 0..3);
+    emulator.faults().stall_answers(true);
+    let mut reading = Reading::start(hasty(config(&emulator)), HashMap::new());
+    reading
+        .until_status(|hub| {
+            hub.error
+                .as_ref()
+                .is_some_and(|e| e.contains("no answer within"))
+        })
+        .await;
+    emulator.faults().stall_answers(false);
+    reading.until_count(3).await;
+    // While it reads, the question for the last sequence number finds a dead connection.
+    emulator.faults().stall_answers(true);
+    reading
+        .until_status(|hub| hub.partitions[0].state == State::Backoff)
+        .await;
+    publish(&emulator, "0", 3..6);
+    emulator.faults().stall_answers(false);
+    reading.until_count(6).await;
+    assert_eq!(reading.read["0"], events(0..6));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_detached_with_an_error_is_attached_again() {
+    let emulator = emulator(1).await;
+    let mut reading = Reading::start(config(&emulator), HashMap::new());
+    for round in 0..3 {
+        publish(&emulator, "0", round * 10..(round + 1) * 10);
+        reading.until_count((round + 1) * 10).await;
+        let ended = emulator.detach_links(HUB, "0", "amqp:internal-error");
+        assert_eq!(ended.expect("it exists"), 1);
+    }
+    assert_eq!(reading.read["0"], events(0..30));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_taker_loses_nothing() {
+    let emulator = emulator(2).await;
+    for partition in ["0", "1"] {
+        publish(&emulator, partition, 0..5000);
+    }
+    let (out, mut batches) = mpsc::channel(1);
+    let cancel = CancellationToken::new();
+    let reading = tokio::spawn(read_hub(
+        "main",
+        hasty(config(&emulator)),
+        HashMap::new(),
+        out,
+        Arc::new(HubStatus::new("main")),
+        cancel.clone(),
+    ));
+    let mut next: HashMap<String, i64> = HashMap::new();
+    while next.values().sum::<i64>() < 10_000 {
+        let batch = tokio::time::timeout(PATIENCE, batches.recv())
+            .await
+            .expect("in time")
+            .expect("a batch");
+        let next = next.entry(batch.partition.id.to_string()).or_default();
+        for chunk in &batch.chunks {
+            assert_eq!(chunk.position, *next);
+            assert_eq!(chunk.bytes, format!("event {next}"));
+            *next += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    cancel.cancel();
+    reading.await.expect("it ends");
+    emulator.shutdown().await;
+}
+
+/// Run by `tests/real.sh`, with `LANNER_WITNESS_PYTHON` naming a Python with azure-eventhub.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs LANNER_WITNESS_PYTHON"]
+async fn the_python_client_agrees() {
+    let python = std::env::var_os("LANNER_WITNESS_PYTHON").expect("LANNER_WITNESS_PYTHON is set");
+    let emulator = emulator(4).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("records.txt");
+    let lines = events(0..300);
+    std::fs::write(&file, lines.join("\n")).expect("a file");
+    let connection = emulator.connection_string();
+    let witness = async |arguments: &[&str]| {
+        let output = tokio::process::Command::new(&python)
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/real/hub_witness.py"
+            ))
+            .arg(arguments[0])
+            .args([&connection, HUB])
+            .args(&arguments[1..])
+            .output()
+            .await
+            .expect("Python runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let file = file.to_str().expect("a path in UTF-8");
+
+    // What our producer publishes, the Python client reads.
+    let mut producer = HubProducer::open(config(&emulator))
+        .await
+        .expect("it connects");
+    let payloads: Vec<Bytes> = lines.iter().cloned().map(Bytes::from).collect();
+    producer
+        .send(Some("1"), &payloads)
+        .await
+        .expect("they are sent");
+    producer.close().await.expect("it closes");
+    let read = witness(&["read", "all"]).await;
+    let bodies: Vec<&str> = read
+        .lines()
+        .filter_map(|line| line.split('\t').nth(4))
+        .collect();
+    assert_eq!(bodies, lines);
+
+    // What the Python client publishes, we read.
+    witness(&["publish", file, "--partition", "2"]).await;
+    let mut reading = Reading::start(config(&emulator), HashMap::new());
+    reading.until_count(600).await;
+    assert_eq!(reading.read["2"], lines);
+    assert_eq!(reading.read["1"], lines);
+    reading.stop().await;
+
+    // What it publishes itself it reads back from everywhere.
+    assert_eq!(witness(&["check", file]).await, "witness: ok\n");
     emulator.shutdown().await;
 }
 

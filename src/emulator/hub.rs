@@ -3,6 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +40,27 @@ impl HubConfig {
             partitions,
             consumer_groups: Vec::new(),
             retention: Retention::default(),
+        }
+    }
+}
+
+/// `NAME` or `NAME=PARTITIONS`, as on the command line.
+impl FromStr for HubConfig {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<HubConfig, String> {
+        let (name, partitions) = text.split_once('=').unwrap_or((text, "4"));
+        let partitions = partitions
+            .parse::<u32>()
+            .ok()
+            .filter(|count| (1..=1024).contains(count));
+        match partitions {
+            Some(partitions) if !name.is_empty() && !name.contains('/') => {
+                Ok(HubConfig::new(name, partitions))
+            }
+            _ => Err(format!(
+                "`{text}` is no hub; write NAME=PARTITIONS, as audit=4"
+            )),
         }
     }
 }

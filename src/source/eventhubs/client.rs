@@ -1,6 +1,7 @@
 //! Opens the official clients: credentials, endpoint, transport, and a limit on every call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use azure_core::credentials::TokenCredential;
 use azure_core::http::Url;
@@ -10,12 +11,16 @@ use azure_identity::{
 };
 use azure_messaging_eventhubs::models::AmqpTransport;
 use azure_messaging_eventhubs::{ConsumerClient, ProducerClient, RetryOptions};
+use backon::{BackoffBuilder, ExponentialBuilder};
 
-use super::config::{Auth, CALL_TIMEOUT, EventHubConfig, Transport};
+use super::config::{Auth, EventHubConfig, Transport};
 use super::error::{Fault, HubError};
 
 /// How long a client that is thrown away may take to say goodbye.
-const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The wait after a first error.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
 
 /// The port of an emulator whose connection string names none.
 const EMULATOR_PORT: u16 = 5672;
@@ -57,11 +62,11 @@ impl Connector {
         match proof {
             Proof::Token(credential) => {
                 let opening = builder.open(self.namespace()?, hub.clone(), credential);
-                limited("connect", opening).await
+                self.limited("connect", opening).await
             }
             Proof::ConnectionString(text) => {
                 let opening = builder.open_with_connection_string(&text, Some(hub));
-                limited("connect", opening).await
+                self.limited("connect", opening).await
             }
         }
     }
@@ -77,13 +82,38 @@ impl Connector {
         let hub = &self.config.hub;
         match proof {
             Proof::Token(credential) => {
-                limited("connect", builder.open(self.namespace()?, hub, credential)).await
+                self.limited("connect", builder.open(self.namespace()?, hub, credential))
+                    .await
             }
             Proof::ConnectionString(text) => {
                 let opening = builder.open_with_connection_string(&text, Some(hub));
-                limited("connect", opening).await
+                self.limited("connect", opening).await
             }
         }
+    }
+
+    /// Awaits a call into the client, for a limited time.
+    pub(super) async fn limited<T>(
+        &self,
+        call: &str,
+        future: impl Future<Output = azure_messaging_eventhubs::Result<T>>,
+    ) -> Result<T, HubError> {
+        let limit = self.config.pace.call;
+        match tokio::time::timeout(limit, future).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(HubError::from_client(call, &error)),
+            Err(_) => Err(HubError::timeout(call, limit)),
+        }
+    }
+
+    /// The waits between attempts: exponential, with jitter.
+    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        ExponentialBuilder::new()
+            .with_min_delay(FIRST_DELAY.min(self.config.pace.backoff))
+            .with_max_delay(self.config.pace.backoff)
+            .without_max_times()
+            .with_jitter()
+            .build()
     }
 
     fn namespace(&self) -> Result<&str, HubError> {
@@ -183,18 +213,6 @@ fn emulator_endpoint(connection_string: &str) -> Option<String> {
     let url = Url::parse(value("Endpoint")?).ok()?;
     let port = url.port().unwrap_or(EMULATOR_PORT);
     Some(format!("amqp://{}:{port}", url.host_str()?))
-}
-
-/// Awaits a call into the client for at most [`CALL_TIMEOUT`].
-pub(super) async fn limited<T>(
-    call: &str,
-    future: impl Future<Output = azure_messaging_eventhubs::Result<T>>,
-) -> Result<T, HubError> {
-    match tokio::time::timeout(CALL_TIMEOUT, future).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(HubError::from_client(call, &error)),
-        Err(_) => Err(HubError::timeout(call, CALL_TIMEOUT)),
-    }
 }
 
 /// Closes a client that is not needed any more; what it answers changes nothing.

@@ -43,6 +43,36 @@ pub struct EventHubConfig {
     /// Messages under way for each partition, of up to 1 MiB each.
     #[serde(default = "default_prefetch")]
     pub prefetch: u32,
+    /// No setting: tests shorten it.
+    #[serde(skip)]
+    pub pace: Pace,
+}
+
+/// How long calls may take, and how often the hub is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// For any one call into the client.
+    pub call: Duration,
+    /// Between questions for the partition's last sequence number.
+    pub poll: Duration,
+    /// For how long events may lie in the hub while none arrive, until a client is given up.
+    pub stall: Duration,
+    /// Between questions for new partitions.
+    pub list: Duration,
+    /// The longest wait before the next attempt after an error.
+    pub backoff: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            call: CALL_TIMEOUT,
+            poll: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            list: Duration::from_secs(60),
+            backoff: Duration::from_secs(30),
+        }
+    }
 }
 
 impl EventHubConfig {

@@ -15,7 +15,7 @@ mod producer;
 mod reader;
 mod status;
 
-pub use config::{Auth, CALL_TIMEOUT, EventHubConfig, Start, Transport};
+pub use config::{Auth, CALL_TIMEOUT, EventHubConfig, Pace, Start, Transport};
 pub use error::{Fault, HubError};
 pub use producer::HubProducer;
 pub use reader::read_hub;

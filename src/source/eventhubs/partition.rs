@@ -10,16 +10,15 @@ use azure_messaging_eventhubs::models::{EventHubPartitionProperties, ReceivedEve
 use azure_messaging_eventhubs::{
     ConsumerClient, EventHubsError, OpenReceiverOptions, StartLocation, StartPosition,
 };
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::{Fuse, FutureExt};
+use futures::future::{Fuse, FusedFuture, FutureExt};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Connector, close, limited};
+use super::client::{Connector, close};
 use super::config::Start;
 use super::error::{Fault, HubError};
 use super::status::{PartitionStatus, State};
@@ -31,10 +30,6 @@ const BATCH_BYTES: usize = 4 << 20;
 const LINGER: Duration = Duration::from_millis(20);
 /// How long nothing must come until a partition counts as quiet.
 const QUIET: Duration = Duration::from_secs(1);
-/// How often the hub is asked for the partition's last sequence number.
-const POLL: Duration = Duration::from_secs(10);
-/// How long events may lie in the hub while none arrive, until the client is given up.
-const STALL: Duration = Duration::from_secs(30);
 
 /// One partition's reader; lives as long as the hub's.
 pub(super) struct PartitionReader {
@@ -57,7 +52,9 @@ type Reading = Result<Stopped, HubError>;
 impl PartitionReader {
     /// Reads until cancelled or until nobody takes batches any more.
     pub(super) async fn run(mut self) {
-        let mut delays = delays();
+        let connector = Arc::clone(&self.connector);
+        let pace = connector.config().pace;
+        let mut delays = connector.delays();
         let cancel = self.cancel.clone();
         loop {
             let began = Instant::now();
@@ -66,10 +63,10 @@ impl PartitionReader {
                 Err(error) => error,
             };
             // What was read for a while has earned a quick next attempt.
-            if began.elapsed() > STALL {
-                delays = self::delays();
+            if began.elapsed() > pace.stall {
+                delays = connector.delays();
             }
-            let delay = delays.next().unwrap_or(MAX_DELAY);
+            let delay = delays.next().unwrap_or(pace.backoff);
             self.report(&error, delay);
             // While nothing can be read, the partition's end is not known.
             if self.say_at_end(false).await.is_err() {
@@ -116,25 +113,30 @@ impl PartitionReader {
 
     async fn read(&mut self, client: &ConsumerClient) -> Reading {
         let cancel = self.cancel.clone();
+        let connector = Arc::clone(&self.connector);
+        let pace = connector.config().pace;
         let id = Arc::clone(&self.partition.id);
-        let Some(properties) = cancel.run_until_cancelled(poll(client, &id)).await else {
+        let Some(properties) = cancel
+            .run_until_cancelled(poll(&connector, client, &id))
+            .await
+        else {
             return Ok(Stopped);
         };
         let properties = properties?;
         let options = OpenReceiverOptions {
-            owner_level: self.connector.config().owner_level,
-            prefetch: Some(self.connector.config().prefetch),
+            owner_level: connector.config().owner_level,
+            prefetch: Some(connector.config().prefetch),
             start_position: Some(self.start(&properties)),
             receive_timeout: None,
         };
         let opening = client.open_receiver_on_partition(id.to_string(), Some(options));
-        let receiver = limited("open receiver", opening).await?;
+        let receiver = connector.limited("open receiver", opening).await?;
         let mut events = Box::pin(receiver.stream_events());
 
         let mut last_enqueued = properties.last_enqueued_sequence_number;
         let mut progress = Instant::now();
         let mut is_reading = false;
-        let mut polls = tokio::time::interval_at(progress + POLL, POLL);
+        let mut polls = tokio::time::interval_at(progress + pace.poll, pace.poll);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut polling = Box::pin(Fuse::terminated());
         let mut pending = Pending::default();
@@ -172,7 +174,7 @@ impl PartitionReader {
                     last_enqueued = properties.last_enqueued_sequence_number;
                     self.status.update(|status| status.last_enqueued = Some(last_enqueued));
                     let reached = pending.last.or(self.position);
-                    if !has_reached(reached, last_enqueued) && progress.elapsed() > STALL {
+                    if !has_reached(reached, last_enqueued) && progress.elapsed() > pace.stall {
                         let text = format!(
                             "the hub holds events up to {last_enqueued} but delivers none since {} s",
                             progress.elapsed().as_secs()
@@ -180,8 +182,8 @@ impl PartitionReader {
                         return Err(HubError::new(Fault::Stalled, text));
                     }
                 }
-                _ = polls.tick() => {
-                    polling = Box::pin(poll(client, &id).fuse());
+                _ = polls.tick(), if polling.is_terminated() => {
+                    polling = Box::pin(poll(&connector, client, &id).fuse());
                 }
                 () = tokio::time::sleep_until(quiet_from), if has_to_say => {
                     if !std::mem::replace(&mut is_reading, true) {
@@ -223,14 +225,7 @@ impl PartitionReader {
             .update(|status| status.last_enqueued = Some(last));
         if let Some(position) = self.position {
             if position < before_first {
-                let lost = u64::try_from(before_first.0 - position.0).unwrap_or(0);
-                tracing::warn!(
-                    source = %self.partition.source,
-                    partition = %self.partition.id,
-                    lost,
-                    "events fell out of the hub's retention before they were read; reading on from the earliest"
-                );
-                self.status.update(|status| status.lost += lost);
+                self.count_lost(before_first.0 - position.0);
                 self.position = Some(before_first);
             } else if position.0 > last {
                 tracing::warn!(
@@ -284,6 +279,18 @@ impl PartitionReader {
                 inclusive: false,
             },
         }
+    }
+
+    /// Says that events between what was read and what can be read are gone.
+    fn count_lost(&self, lost: i64) {
+        let lost = u64::try_from(lost).unwrap_or(0);
+        tracing::warn!(
+            source = %self.partition.source,
+            partition = %self.partition.id,
+            lost,
+            "events fell out of the hub's retention before they were read; reading on from the earliest"
+        );
+        self.status.update(|status| status.lost += lost);
     }
 
     /// Adds an event to what is to be delivered, unless it was read already.
@@ -386,19 +393,13 @@ impl Pending {
     }
 }
 
-const MAX_DELAY: Duration = Duration::from_secs(30);
-
-fn delays() -> impl Iterator<Item = Duration> + Send {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(250))
-        .with_max_delay(MAX_DELAY)
-        .without_max_times()
-        .with_jitter()
-        .build()
-}
-
-async fn poll(client: &ConsumerClient, id: &str) -> Result<EventHubPartitionProperties, HubError> {
-    limited("partition properties", client.get_partition_properties(id)).await
+async fn poll(
+    connector: &Connector,
+    client: &ConsumerClient,
+    id: &str,
+) -> Result<EventHubPartitionProperties, HubError> {
+    let asking = client.get_partition_properties(id);
+    connector.limited("partition properties", asking).await
 }
 
 fn has_reached(position: Option<Position>, sequence_number: i64) -> bool {

@@ -4,7 +4,7 @@ use azure_messaging_eventhubs::models::EventData;
 use azure_messaging_eventhubs::{EventDataBatchOptions, ProducerClient};
 use bytes::Bytes;
 
-use super::client::{Connector, limited};
+use super::client::Connector;
 use super::config::EventHubConfig;
 use super::error::{Fault, HubError};
 
@@ -38,7 +38,7 @@ impl HubProducer {
                 Some(client) => client,
                 None => self.connector.producer().await?,
             };
-            match send_some(&client, partition, left).await {
+            match self.send_some(&client, partition, left).await {
                 Ok(sent) => {
                     left = &left[sent..];
                     attempts = ATTEMPTS;
@@ -59,38 +59,44 @@ impl HubProducer {
 
     pub async fn close(self) -> Result<(), HubError> {
         match self.client {
-            Some(client) => limited("close", client.close()).await,
+            Some(client) => self.connector.limited("close", client.close()).await,
             None => Ok(()),
         }
     }
-}
 
-/// Sends as many of the payloads as fit into one batch; returns how many.
-async fn send_some(
-    client: &ProducerClient,
-    partition: Option<&str>,
-    payloads: &[Bytes],
-) -> Result<usize, HubError> {
-    let options = EventDataBatchOptions {
-        partition_id: partition.map(str::to_owned),
-        ..EventDataBatchOptions::default()
-    };
-    let batch = limited("create batch", client.create_batch(Some(options))).await?;
-    let mut count = 0;
-    for payload in payloads {
-        let event = EventData::builder().with_body(payload.to_vec()).build();
-        let added = batch
-            .try_add_event_data(event, None)
-            .map_err(|error| HubError::from_client("add to batch", &error))?;
-        if !added {
-            break;
+    /// Sends as many of the payloads as fit into one batch; returns how many.
+    async fn send_some(
+        &self,
+        client: &ProducerClient,
+        partition: Option<&str>,
+        payloads: &[Bytes],
+    ) -> Result<usize, HubError> {
+        let options = EventDataBatchOptions {
+            partition_id: partition.map(str::to_owned),
+            ..EventDataBatchOptions::default()
+        };
+        let batch = self
+            .connector
+            .limited("create batch", client.create_batch(Some(options)))
+            .await?;
+        let mut count = 0;
+        for payload in payloads {
+            let event = EventData::builder().with_body(payload.to_vec()).build();
+            let added = batch
+                .try_add_event_data(event, None)
+                .map_err(|error| HubError::from_client("add to batch", &error))?;
+            if !added {
+                break;
+            }
+            count += 1;
         }
-        count += 1;
+        if count == 0 {
+            let text = "the payload is larger than the hub takes in one message";
+            return Err(HubError::new(Fault::Refused, text));
+        }
+        self.connector
+            .limited("send", client.send_batch(batch, None))
+            .await?;
+        Ok(count)
     }
-    if count == 0 {
-        let text = "the payload is larger than the hub takes in one message";
-        return Err(HubError::new(Fault::Refused, text));
-    }
-    limited("send", client.send_batch(batch, None)).await?;
-    Ok(count)
 }

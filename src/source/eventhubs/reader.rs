@@ -3,24 +3,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client::{Connector, close, limited};
+use super::client::{Connector, close};
 use super::config::EventHubConfig;
 use super::error::HubError;
 use super::partition::PartitionReader;
 use super::status::HubStatus;
 use crate::source::{Batch, Partition, Position};
-
-/// How often the hub is asked whether it has new partitions.
-const LIST_EVERY: Duration = Duration::from_secs(60);
-
-const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// Reads every partition of the hub into `out` until cancelled or until `out` is closed.
 ///
@@ -46,7 +39,8 @@ pub async fn read_hub(
     let _ends_readers = cancel.clone().drop_guard();
 
     let mut known = HashSet::new();
-    let mut delays = delays();
+    let pace = connector.config().pace;
+    let mut delays = connector.delays();
     loop {
         let listing = tokio::select! {
             () = cancel.cancelled() => break,
@@ -55,7 +49,7 @@ pub async fn read_hub(
         };
         let wait = match listing {
             Ok(ids) => {
-                delays = self::delays();
+                delays = connector.delays();
                 status.listed();
                 let is_first = known.is_empty();
                 for id in ids {
@@ -78,10 +72,10 @@ pub async fn read_hub(
                     };
                     readers.spawn(reader.run());
                 }
-                LIST_EVERY
+                pace.list
             }
             Err(error) => {
-                let delay = delays.next().unwrap_or(MAX_DELAY);
+                let delay = delays.next().unwrap_or(pace.backoff);
                 status.listing_failed(&error);
                 tracing::warn!(
                     source = %source,
@@ -108,16 +102,9 @@ pub async fn read_hub(
 /// The ids of the hub's partitions.
 async fn list(connector: &Connector) -> Result<Vec<String>, HubError> {
     let client = connector.consumer().await?;
-    let properties = limited("hub properties", client.get_eventhub_properties()).await;
+    let properties = connector
+        .limited("hub properties", client.get_eventhub_properties())
+        .await;
     close(client).await;
     Ok(properties?.partition_ids)
-}
-
-fn delays() -> impl Iterator<Item = Duration> + Send {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(MAX_DELAY)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
