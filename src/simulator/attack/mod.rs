@@ -91,7 +91,7 @@ impl Attackers {
             let actor = self.actor(verdict);
             let mut stage = Stage {
                 // Steps take their time, but a campaign ends in its round.
-                pace: (round / 600.0).clamp(0.01, 12.0),
+                pace: (round / 1000.0).clamp(0.01, 12.0),
                 now: at,
                 actor,
                 id: truth.campaigns.len() as u32,

@@ -114,9 +114,11 @@ fn certificates(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Dura
     let name = format!("{}-tls", app.name);
     let certificate = certificates.ns(&app.namespace).name(&name);
     let secret = Target::core("secrets").ns(&app.namespace).name(&name);
-    let event = client.request(t.rng, t.now, "get", secret.clone());
+    let event = client.request(t.rng, t.now, "update", certificate.clone().sub("status"));
     t.send(event);
-    if t.rng.chance(0.1) {
+    if t.rng.chance(0.01) {
+        let get = client.request(t.rng, t.now, "get", secret.clone());
+        t.send(get);
         t.pass(0.2, 1.0);
         let query = "fieldManager=cert-manager-certificates-issuing&force=true";
         let renew = client.request(t.rng, t.now, "patch", secret).query(query);
