@@ -79,7 +79,12 @@ fn attacks_are_found_and_ordinary_life_is_quiet() {
         .map(|index| &alerts[*index])
         // What the default route tells people.
         .filter(|alert| alert.severity >= Severity::Medium && alert.detector.kind != Kind::Hygiene)
-        .map(|alert| format!("{} {}: {}", alert.severity, alert.detector.id, alert.summary))
+        .map(|alert| {
+            format!(
+                "{} {}: {}",
+                alert.severity, alert.detector.id, alert.summary
+            )
+        })
         .collect();
     assert!(stray.is_empty(), "{stray:#?}");
 }

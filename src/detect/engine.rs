@@ -7,7 +7,7 @@ use super::index::{DetectorIndex, Index};
 use super::matches::{Match, Occurrence, elements, texts};
 use crate::alert::Severity;
 use crate::decode::RecordPosition;
-use crate::event::{AuditEvent, Body, Origin, Sites, Stage, Truth, View};
+use crate::event::{AuditEvent, Body, Fact, Origin, Sites, Stage, Truth, View};
 use crate::source::Partition;
 
 /// The detector that speaks up where an unreadable body kept a grave one from deciding.
@@ -83,7 +83,14 @@ impl Engine {
             match view.test(&detector.matching.facts, &detector.matching.not) {
                 Truth::False => continue,
                 Truth::Unknown => {
-                    if unreadable && detector.worst() >= Severity::High {
+                    let of_bodies = |fact: Fact| {
+                        fact.info().group.reads_bodies() && view.fact(fact) == Truth::Unknown
+                    };
+                    let asked = detector.matching.facts.union(&detector.matching.not);
+                    if unreadable
+                        && detector.worst() >= Severity::High
+                        && asked.iter().any(of_bodies)
+                    {
                         blinded.push(detector.id.as_str());
                     }
                     continue;

@@ -144,12 +144,10 @@ fn platform(view: &View<'_>) -> Truth {
         return Truth::Unknown;
     }
     let class = Class::of(view.client());
-    let inside = match class {
-        Class::Loopback => true,
-        _ if name == APISERVER => false,
-        Class::Private | Class::Shared | Class::LinkLocal => true,
-        Class::Public => view.is(Fact::SourceIpNode),
-        Class::Unknown => false,
+    let inside = if name == APISERVER {
+        class == Class::Loopback
+    } else {
+        is_inside(view)
     };
     let from_control_plane = class == Class::Loopback
         || view
@@ -162,6 +160,15 @@ fn platform(view: &View<'_>) -> Truth {
         _ => false,
     };
     (inside && own_client).into()
+}
+
+/// Whether the client's address is one that only the cluster and its network have.
+fn is_inside(view: &View<'_>) -> bool {
+    match Class::of(view.client()) {
+        Class::Loopback | Class::Private | Class::Shared | Class::LinkLocal => true,
+        Class::Public => view.is(Fact::SourceIpNode),
+        Class::Unknown => false,
+    }
 }
 
 /// An Entra identity: an object id or an e-mail-like name.
@@ -257,8 +264,10 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
             && event.impersonated_user.is_none()
             && target::message(view).contains(" cannot impersonate"),
     );
-    let arc =
-        account.is_some_and(|(namespace, _)| namespace == "azure-arc") && platform == Truth::True;
+    // Arc's proxy passes on the user agents of its clients.
+    let arc = account
+        .is_some_and(|(namespace, account)| namespace == "azure-arc" && account.contains("proxy"))
+        && is_inside(view);
     facts.set(
         Fact::ActorApprovedImpersonator,
         arc || (!name.is_empty() && lists.impersonators.contains(name)),

@@ -81,28 +81,20 @@ pub(super) fn promises(name: &str) -> bool {
 /// A value that could be a credential: no reference, path, switch or number of a few digits.
 fn is_literal(value: &str) -> bool {
     let value = value.trim();
-    value.len() >= 3
-        && !value.starts_with(['/', '$', '{', '<'])
-        && !value.contains("$(")
-        && !value.starts_with("-")
-        && !value.ends_with(['/', '('])
-        && !(value.len() < 6 && value.bytes().all(|b| b.is_ascii_digit()))
-        && !matches!(
-            value.to_ascii_lowercase().as_str(),
-            "true"
-                | "false"
-                | "none"
-                | "null"
-                | "yes"
-                | "disabled"
-                | "enabled"
-                | "redacted"
-                | "xxx"
-                | "changeit"
-        )
-        && !value.starts_with("vault:")
-        && !value.starts_with("@Microsoft.KeyVault")
-        && !value.bytes().all(|b| b == b'*')
+    let refers = value.starts_with(['/', '$', '{', '<', '-'])
+        || value.ends_with(['/', '('])
+        || value.contains("$(")
+        || value.starts_with("vault:")
+        || value.starts_with("@Microsoft.KeyVault");
+    let number = value.len() < 6 && value.bytes().all(|b| b.is_ascii_digit());
+    let hidden = value.bytes().all(|b| b == b'*');
+    let word = [
+        "true", "false", "none", "null", "yes", "disabled", "enabled", "redacted", "xxx",
+        "changeit",
+    ]
+    .iter()
+    .any(|word| value.eq_ignore_ascii_case(word));
+    value.len() >= 3 && !refers && !number && !hidden && !word
 }
 
 /// `text` with what looks like a credential replaced.

@@ -104,7 +104,7 @@ facts! {
         SourceIpShared = "source_ip.shared", "the client's address is in 100.64.0.0/10 (carrier NAT, private-link NAT)";
         SourceIpPublic = "source_ip.public", "the client's address is none of loopback, link-local, private and shared";
         SourceIpTrusted = "source_ip.trusted", "in the configured list trusted-networks; false where none is configured";
-        SourceIpUntrusted = "source_ip.untrusted", "outside the configured trusted-networks and node-networks, and not loopback; unknown where none is configured";
+        SourceIpUntrusted = "source_ip.untrusted", "outside the configured trusted-networks and node-networks, and not loopback; false where none is configured";
         SourceIpNode = "source_ip.node_network", "in the configured list node-networks; false where none is configured";
         SourceIpForged = "source_ip.forged_chain", "the client sent forwarding headers of its own: addresses stand before the client's";
     }
@@ -239,7 +239,6 @@ facts! {
     Image {
         ImageForeignRegistry = "image.foreign_registry", "an image comes from a registry that the list allowed-registries does not name";
         ImageMutable = "image.mutable", "an image has neither digest nor tag, or the tag latest";
-        ImageNoDigest = "image.no_digest", "an image is not pinned by digest";
         ImageMiner = "image.miner", "an image, command, argument or environment variable is a cryptominer's";
         ImageAttackTool = "image.attack_tool", "an image, command or argument is a known attack tool's";
         ImageDebug = "image.debug", "an image is a debugging or bare operating system image (list debug-images)";
@@ -261,7 +260,7 @@ facts! {
         ServiceLoadBalancerStatus = "service.load_balancer_status", "the request writes the addresses in the service's status";
         ServiceSshPort = "service.ssh_port", "the service exposes or targets port 22";
         ServiceSensitiveApp = "service.sensitive_app", "name, labels or selector of the service are of an application of the list sensitive-apps";
-        IngressNoTls = "ingress.no_tls", "the ingress has no TLS section, or an empty one";
+        IngressNoTls = "ingress.no_tls", "the ingress has no TLS section, or an empty one; false for a patch that leaves its spec alone";
         IngressHttpApplicationRouting = "ingress.http_application_routing", "the ingress is of the class addon-http-application-routing";
         IngressSensitiveApp = "ingress.sensitive_app", "the ingress leads to an application of the list sensitive-apps";
     }
@@ -313,11 +312,34 @@ facts! {
         ConfigMapCoreDns = "configmap.coredns", "the config map configures CoreDNS";
         ConfigMapBookkeeping = "configmap.bookkeeping", "the config map is a controller's own: leader election, root certificate, status";
         ServiceAccountWorkloadIdentity = "service_account.workload_identity", "the service account is bound to an Entra identity (azure.workload.identity)";
-        RequestEmptyReason = "request.empty_reason", "the request was allowed and the authorizer gave no reason";
+        RequestEmptyReason = "request.empty_reason", "the request was allowed, and the authorizer's reason is logged as empty";
         ActorUnlisted = "actor.unlisted", "the actor is a person whom the list allowed-users does not name";
         SiteAllowsUsers = "site.allows_users", "the list allowed-users is configured";
         SiteAllowsNamespaces = "site.allows_namespaces", "the list allowed-namespaces is configured";
         SitePrivateApi = "site.private_api", "the cluster is configured as private";
+    }
+}
+
+impl Group {
+    /// Whether the facts of this group are read from the bodies, so that an unreadable one is the
+    /// reason why they are unknown.
+    pub fn reads_bodies(self) -> bool {
+        matches!(
+            self,
+            Group::Dashboard
+                | Group::Role
+                | Group::Binding
+                | Group::Object
+                | Group::PodSecurity
+                | Group::Image
+                | Group::Workload
+                | Group::Service
+                | Group::NetworkPolicy
+                | Group::Admission
+                | Group::Namespace
+                | Group::Csr
+                | Group::Secret
+        )
     }
 }
 

@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use super::image::ImagePart;
 use super::view::View;
 use super::{
-    actor, admission, agent, csr, image, pod, secret, service, source_ip, target, workload,
+    actor, admission, agent, csr, image, object, pod, pod_security, secret, service, source_ip,
+    target, workload,
 };
 
 /// A field's value; a list is kept as one.
@@ -123,7 +124,7 @@ fields! {
     SourceIpChain = "source_ip.chain" List, "all addresses of sourceIPs; all but the client's and the hops after it are the client's to choose";
     RequestPath = "request.path" Str, "the URI's path, decoded";
     ProxyPath = "proxy.path" Str, "decoded path behind …/proxy: what was asked of the pod, service or kubelet";
-    ObjectRef = "object.ref" Str, "the object for people: namespace/name, name, or the resource where there is no name";
+    ObjectRef = "object.ref" Str, "the object for people: namespace/name, name, the path of a URL that is no resource, or `all in NAMESPACE` and `all` of a collection";
     ObjectKind = "object.kind" Str, "resource, or resource/subresource";
     RoleDangerous = "role.dangerous" Str, "the dangerous rights of a role that is written, for people";
     BindingRole = "binding.role" Str, "role that a binding binds, as Kind/name";
@@ -146,6 +147,8 @@ fields! {
     CsrSigner = "csr.signer" Str, "signer of the certificate asked for";
     WebhookTargets = "webhook.targets" List, "services and URLs that the webhooks call";
     TokenLifetime = "token.lifetime" Int, "seconds that the token asked for lives; 0 where the record does not say";
+    Action = "action" Str, "what the verb did, for people: created, changed, deleted, read, listed, watched";
+    ObjectNoun = "object.noun" Str, "resource in the singular, with the subresource if any";
     ObjectLabels = "object.labels" List, "labels that the request sets or removes, as key=value";
 }
 
@@ -272,7 +275,7 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::PodCapabilities => pod::capability_names(view),
         Field::PodServiceAccount => pod::service_account(view),
         Field::PodNode => pod::node(view),
-        Field::PodFindings => pod::findings(view),
+        Field::PodFindings => pod_security::findings(view),
         Field::PodCommands => pod::command_lines(view),
         Field::WorkloadReplicas => workload::replicas(view),
         Field::ServiceType => service::service_type(view),
@@ -282,6 +285,8 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::CsrSigner => csr::signer(view),
         Field::WebhookTargets => admission::targets(view),
         Field::TokenLifetime => secret::lifetime(view),
+        Field::Action => FieldValue::from(object::action(&view.event.verb)),
+        Field::ObjectNoun => owned(object::noun(view.resource(), view.subresource())),
         Field::ObjectLabels => workload::labels(view),
     }
 }
@@ -295,13 +300,13 @@ fn borrowed<'v>(items: &'v [Cow<'_, str>]) -> FieldValue<'v> {
     )
 }
 
-/// The object for people: `namespace/name`, `name`, or what is listed.
+/// The object for people: `namespace/name`, `name`, or `all` of a collection.
 fn reference(view: &View<'_>) -> String {
     let (namespace, name) = (view.namespace(), view.name());
     match (namespace, name) {
         ("", "") if view.event.object_ref.is_none() => target::path(&view.event.request_uri),
-        ("", "") => format!("all {}", view.resource()),
-        (namespace, "") => format!("all {} in {namespace}", view.resource()),
+        ("", "") => "all".to_owned(),
+        (namespace, "") => format!("all in {namespace}"),
         ("", name) => name.to_owned(),
         (namespace, name) if view.resource() == "namespaces" && namespace == name => {
             name.to_owned()

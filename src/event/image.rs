@@ -120,10 +120,6 @@ pub(super) fn image_facts(view: &View<'_>, facts: &mut FactSet) {
             }),
     );
     facts.set(Fact::ImageMutable, images.iter().any(Image::is_mutable));
-    facts.set(
-        Fact::ImageNoDigest,
-        images.iter().any(|image| !image.digest),
-    );
     facts.set(Fact::ImageMiner, mentions(&pod, &MINER));
     facts.set(Fact::ImageAttackTool, mentions(&pod, &ATTACK_TOOL));
     facts.set(

@@ -7,7 +7,7 @@ use super::fact::Fact;
 use super::json::Json;
 use super::pod;
 use super::view::View;
-use super::{FactSet, Truth, object, workload};
+use super::{FactSet, Truth, object};
 
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
@@ -81,13 +81,13 @@ pub(super) fn namespace_facts(view: &View<'_>, facts: &mut FactSet) {
                     .entries()
                     .iter()
                     .any(|(key, _)| MAINTENANCE.iter().any(|prefix| key.starts_with(prefix)))
-                || workload::removed(view, "/metadata/annotations/")
+                || object::removed(view, "/metadata/annotations/")
                     .iter()
                     .any(|key| MAINTENANCE.iter().any(|prefix| key.starts_with(prefix)))
         }),
     );
     let volume = |judge: &dyn Fn(&str) -> bool| {
-        if resource != "persistentvolumes" {
+        if resource != "persistentvolumes" || !view.touches("spec") {
             return Truth::False;
         }
         object::effective(view).judge(|o| {
@@ -153,7 +153,7 @@ fn changes(
         Some((_, value)) => weakens(value.str()),
         None => {
             let prefix = format!("/metadata/{kind}/");
-            workload::removed(view, &prefix)
+            object::removed(view, &prefix)
                 .iter()
                 .any(|name| name == key)
         }
@@ -168,7 +168,7 @@ fn touches(view: &View<'_>, request: &Json<'_>, path: &[&str]) -> bool {
         .entries()
         .iter()
         .any(|(key, _)| key == last)
-        || workload::removed(view, "/")
+        || object::removed(view, "/")
             .iter()
             .any(|removed| removed.starts_with(&path.join("/")))
 }

@@ -142,7 +142,7 @@ pub(super) fn object_facts(view: &View<'_>, facts: &mut FactSet) {
     facts.set(Fact::ObjectMisplaced, misplaced(view, protected, platform));
     facts.set(
         Fact::ObjectLookalike,
-        !protected && namespace != "" && imitates_system(view.name()),
+        !protected && !namespace.is_empty() && imitates_system(view.name()),
     );
     facts.set(Fact::ObjectDefaultNamespace, namespace == "default");
 }
@@ -172,29 +172,20 @@ fn imitates_system(name: &str) -> bool {
             return true;
         }
         // Short names have too many honest neighbours.
-        system.len() >= 7 && {
-            let stem = stem(name);
-            stem.len() >= 6
-                && (strsim::osa_distance(stem, system) == 1 || unmask(stem) == unmask(system))
-        }
+        system.len() >= 7
+            && stems(name).any(|name| {
+                name.len() >= 6
+                    && (strsim::osa_distance(name, system) == 1 || unmask(name) == unmask(system))
+            })
     })
 }
 
-/// `name` without what ReplicaSets and DaemonSets add to it.
-fn stem(name: &str) -> &str {
-    let mut stem = name;
-    for _ in 0..2 {
-        match stem.rsplit_once('-') {
-            Some((head, tail))
-                if (4..=10).contains(&tail.len()) && tail.bytes().any(|b| b.is_ascii_digit()) =>
-            {
-                stem = head;
-            }
-            Some((head, tail)) if tail.len() == 5 && stem.len() == name.len() => stem = head,
-            _ => break,
-        }
-    }
-    stem
+/// `name`, and without the one or two parts that DaemonSets and Deployments add for their pods.
+fn stems(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |name| {
+        name.rsplit_once('-').map(|(stem, _)| stem)
+    })
+    .take(3)
 }
 
 /// Letters that are mistaken for one another made the same.
@@ -222,6 +213,59 @@ pub(super) fn effective<'v>(view: &'v View<'_>) -> Object<'v> {
     }
 }
 
+/// What a verb did, for people.
+pub(super) fn action(verb: &str) -> &str {
+    match verb {
+        "create" => "created",
+        "update" | "patch" => "changed",
+        "delete" | "deletecollection" => "deleted",
+        "get" => "read",
+        "list" => "listed",
+        "watch" => "watched",
+        other => other,
+    }
+}
+
+/// The singular of a resource's name, which is English and regular but for a few.
+pub(super) fn noun(resource: &str, subresource: &str) -> String {
+    let singular = match resource {
+        "endpoints" => "endpoints".to_owned(),
+        _ => {
+            if let Some(stem) = resource.strip_suffix("ies") {
+                format!("{stem}y")
+            } else if resource.ends_with("sses") {
+                resource[..resource.len() - 2].to_owned()
+            } else {
+                resource.strip_suffix('s').unwrap_or(resource).to_owned()
+            }
+        }
+    };
+    if subresource.is_empty() {
+        singular
+    } else {
+        format!("{singular}/{subresource}")
+    }
+}
+
+/// What the request asks for, with a JSON Patch spread.
+pub(super) fn asked<'v>(view: &'v View<'_>) -> Option<&'v Json<'v>> {
+    match view.request_object() {
+        Some(Json::Array(_)) => view.spread_patch().map(|spread| spread as &Json<'v>),
+        other => other.map(|request| request as &Json<'v>),
+    }
+}
+
+/// What a JSON Patch removes right below `prefix`.
+pub(super) fn removed(view: &View<'_>, prefix: &str) -> Vec<String> {
+    view.request_object()
+        .map_or(&[][..], |request| request.items())
+        .iter()
+        .filter(|step| step.get("op").str() == "remove")
+        .filter_map(|step| step.get("path").str().strip_prefix(prefix))
+        .map(|key| key.replace("~1", "/").replace("~0", "~"))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +286,21 @@ mod tests {
         );
         assert_eq!(object.at(&["metadata", "labels", "a/b"]).str(), "c");
         assert!(object.at(&["spec", "hostPID"]).is_null());
+    }
+
+    #[test]
+    fn resources_are_named_for_people() {
+        for (resource, expected) in [
+            ("pods", "pod"),
+            ("networkpolicies", "networkpolicy"),
+            ("ingresses", "ingress"),
+            ("priorityclasses", "priorityclass"),
+            ("endpoints", "endpoints"),
+            ("", ""),
+        ] {
+            assert_eq!(noun(resource, ""), expected);
+        }
+        assert_eq!(noun("deployments", "scale"), "deployment/scale");
     }
 
     #[test]

@@ -21,26 +21,20 @@ pub(super) fn secret_facts(view: &View<'_>, facts: &mut FactSet) {
         Fact::ServiceAccountWorkloadIdentity,
         if view.resource() != "serviceaccounts" || !view.subresource().is_empty() {
             Truth::False
-        } else if view.touches("metadata") {
-            object::effective(view).judge(|o| {
-                o.at(&["metadata", "annotations"])
-                    .entries()
-                    .iter()
-                    .any(|(key, value)| {
-                        key.starts_with("azure.workload.identity/client-id") && !value.is_null()
-                    })
-            })
+        } else if view.event.verb == "patch" {
+            // What stands in the answer may have stood there before.
+            match object::asked(view) {
+                Some(request) => binds_identity(request).into(),
+                None => Truth::Unknown,
+            }
         } else {
-            Truth::False
+            object::effective(view).judge(binds_identity)
         },
     );
     facts.set(
         Fact::RequestEmptyReason,
         view.event.annotation("authorization.k8s.io/decision") == Some("allow")
-            && view
-                .event
-                .annotation("authorization.k8s.io/reason")
-                .is_none_or(str::is_empty),
+            && view.event.annotation("authorization.k8s.io/reason") == Some(""),
     );
     let lists = &view.site.lists;
     facts.set(
@@ -53,6 +47,14 @@ pub(super) fn secret_facts(view: &View<'_>, facts: &mut FactSet) {
         !lists.allowed_namespaces.is_empty(),
     );
     facts.set(Fact::SitePrivateApi, view.site.private_api);
+}
+
+fn binds_identity(account: &Json<'_>) -> bool {
+    account
+        .at(&["metadata", "annotations"])
+        .entries()
+        .iter()
+        .any(|(key, value)| key == "azure.workload.identity/client-id" && !value.str().is_empty())
 }
 
 fn secrets(view: &View<'_>, facts: &mut FactSet) {

@@ -26,7 +26,9 @@ pub(super) fn service_facts(view: &View<'_>, facts: &mut FactSet) {
         view.resource() == "services",
         view.resource() == "ingresses",
     );
-    if !services && !ingresses {
+    // A patch of a label leaves a service as open as it was.
+    let written = view.touches("spec") || view.subresource() == "status" || reopens(view);
+    if !services && !ingresses || !written {
         for fact in Group::Service.mask().iter() {
             facts.set(fact, false);
         }
@@ -68,13 +70,17 @@ pub(super) fn service_facts(view: &View<'_>, facts: &mut FactSet) {
                 .any(|labels| object::application_labels(labels).any(|label| apps.contains(label)))
     });
     let delta = object::is_delta(view);
-    set(Fact::IngressNoTls, ingresses, &|o| {
-        let spec = o.get("spec");
-        match spec.get("tls") {
-            Json::Null => !delta && !spec.is_null(),
-            tls => tls.items().is_empty(),
-        }
-    });
+    set(
+        Fact::IngressNoTls,
+        ingresses && view.touches("spec"),
+        &|o| {
+            let spec = o.get("spec");
+            match spec.get("tls") {
+                Json::Null => !delta && !spec.is_null(),
+                tls => tls.items().is_empty(),
+            }
+        },
+    );
     set(Fact::IngressHttpApplicationRouting, ingresses, &|o| {
         const CLASS: &str = "addon-http-application-routing";
         o.at(&["spec", "ingressClassName"]).str() == CLASS
@@ -89,6 +95,23 @@ pub(super) fn service_facts(view: &View<'_>, facts: &mut FactSet) {
         Fact::ServiceLoadBalancerStatus,
         services && view.subresource() == "status" && view.touches("status"),
     );
+}
+
+/// Whether a patch names an annotation that decides who reaches a load balancer or which
+/// controller serves an ingress.
+fn reopens(view: &View<'_>) -> bool {
+    let decides = |key: &str| {
+        key == INTERNAL || RESTRICTIONS.contains(&key) || key == "kubernetes.io/ingress.class"
+    };
+    object::asked(view).is_some_and(|request| {
+        request
+            .at(&["metadata", "annotations"])
+            .entries()
+            .iter()
+            .any(|(key, _)| decides(key))
+    }) || object::removed(view, "/metadata/annotations/")
+        .iter()
+        .any(|key| decides(key))
 }
 
 /// Whether a name, or one without the release in front of it, is on the list.

@@ -124,7 +124,8 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
     facts.set(Fact::SourceIpTrusted, within(&lists.trusted_networks));
     facts.set(Fact::SourceIpNode, within(&lists.node_networks));
     let untrusted = match client {
-        _ if lists.trusted_networks.is_empty() => Truth::Unknown,
+        // Nothing is outside of what nobody named; unknown is what this record does not say.
+        _ if lists.trusted_networks.is_empty() => Truth::False,
         Some(client) => Truth::from(
             class != Class::Loopback
                 && !lists.trusted_networks.contains(client)

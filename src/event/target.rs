@@ -305,3 +305,37 @@ fn unescape(text: &str) -> Option<String> {
     let spaced = text.replace('+', " ");
     Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn broken_pairs_are_dropped_as_the_server_drops_them() {
+        let query = decode_query("/x?a=1&b=%zz&c=1;d=2&e&=f&a=+%2B");
+        let pairs: Vec<(&str, &str)> = query
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(pairs, [("a", "1"), ("e", ""), ("", "f"), ("a", " +")]);
+        assert!(decode_query("/x").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(name in any::<String>(), value in any::<String>()) {
+            let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            let uri = format!("/x?{}={}", encode(&name), encode(&value));
+            prop_assert_eq!(decode_query(&uri), vec![(name, value)]);
+        }
+
+        #[test]
+        fn any_uri_is_read(uri in any::<String>()) {
+            decode_query(&uri);
+            path(&uri);
+        }
+    }
+}

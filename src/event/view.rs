@@ -12,8 +12,10 @@ use super::fact::{Bits, FactSet, GROUPS, Group, Truth};
 use super::field::{Field, FieldValue};
 use super::json::Json;
 use super::site::Site;
-use super::{Fact, actor, agent, dashboard, exec, rbac, source_ip, target};
-use super::{admission, csr, image, namespace, network, object, pod, secret, service, workload};
+use super::{Fact, actor, agent, binding, dashboard, exec, rbac, source_ip, target};
+use super::{
+    admission, csr, image, namespace, network, object, pod_security, secret, service, workload,
+};
 
 /// What can be said of the object that a request writes.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +62,7 @@ pub struct View<'e> {
     client: OnceCell<Option<std::net::IpAddr>>,
     exec: OnceCell<exec::Exec>,
     role: OnceCell<rbac::Rules>,
-    binding: OnceCell<rbac::Binding>,
+    binding: OnceCell<binding::Binding>,
 }
 
 impl<'e> View<'e> {
@@ -116,12 +118,12 @@ impl<'e> View<'e> {
             Group::Target => target::facts(self, &mut facts),
             Group::Dashboard => dashboard::facts(self, &mut facts),
             Group::Exec => exec::facts(self, &mut facts),
-            Group::Role => rbac::role_facts(self, &mut facts),
-            Group::Binding => rbac::binding_facts(self, &mut facts),
+            Group::Role => rbac::facts(self, &mut facts),
+            Group::Binding => binding::facts(self, &mut facts),
             Group::Agent => agent::facts(self, &mut facts),
 
             Group::Object => object::object_facts(self, &mut facts),
-            Group::PodSecurity => pod::pod_facts(self, &mut facts),
+            Group::PodSecurity => pod_security::pod_facts(self, &mut facts),
             Group::Image => image::image_facts(self, &mut facts),
             Group::Workload => workload::workload_facts(self, &mut facts),
             Group::Service => service::service_facts(self, &mut facts),
@@ -279,8 +281,8 @@ impl<'e> View<'e> {
     }
 
     /// What a binding that is written binds to whom.
-    pub(super) fn binding(&self) -> &rbac::Binding {
-        self.binding.get_or_init(|| rbac::Binding::of(self))
+    pub(super) fn binding(&self) -> &binding::Binding {
+        self.binding.get_or_init(|| binding::Binding::of(self))
     }
 
     /// The field's value; an empty string or list where the event has none.

@@ -15,7 +15,7 @@ use super::{FactSet, Truth, object};
 pub(super) fn workload_facts(view: &View<'_>, facts: &mut FactSet) {
     let verb = view.event.verb.as_ref();
     let change = matches!(verb, "update" | "patch");
-    let asked = asked(view);
+    let asked = object::asked(view);
     let scaled_to_zero = match asked {
         _ if !change => Truth::False,
         Some(request) => Truth::from(
@@ -58,14 +58,6 @@ pub(super) fn workload_facts(view: &View<'_>, facts: &mut FactSet) {
             None => Truth::Unknown,
         },
     );
-}
-
-/// What the request asks for, with a JSON Patch spread.
-fn asked<'v>(view: &'v View<'_>) -> Option<&'v Json<'v>> {
-    match view.request_object() {
-        Some(Json::Array(_)) => view.spread_patch().map(|spread| spread as &Json<'v>),
-        other => other.map(|request| request as &Json<'v>),
-    }
 }
 
 /// A server-side apply sends the whole object, so what it names need not be new.
@@ -148,7 +140,7 @@ fn quantity(amount: &Json<'_>) -> f64 {
 
 /// Replicas that the request asks for; -1 where it says nothing.
 pub(super) fn replicas(view: &View<'_>) -> FieldValue<'static> {
-    let asked = asked(view).and_then(|request| request.at(&["spec", "replicas"]).as_i64());
+    let asked = object::asked(view).and_then(|request| request.at(&["spec", "replicas"]).as_i64());
     FieldValue::Int(asked.unwrap_or(-1))
 }
 
@@ -156,7 +148,7 @@ pub(super) fn replicas(view: &View<'_>) -> FieldValue<'static> {
 /// the key as `kubectl label` spells it.
 pub(super) fn labels(view: &View<'_>) -> FieldValue<'static> {
     let mut items: Vec<Cow<'static, str>> = Vec::new();
-    if let Some(request) = asked(view) {
+    if let Some(request) = object::asked(view) {
         for (key, value) in request.at(&["metadata", "labels"]).entries() {
             items.push(Cow::Owned(match value {
                 Json::Null => format!("{key}-"),
@@ -164,21 +156,10 @@ pub(super) fn labels(view: &View<'_>) -> FieldValue<'static> {
             }));
         }
     }
-    for key in removed(view, "/metadata/labels/") {
+    for key in object::removed(view, "/metadata/labels/") {
         items.push(Cow::Owned(format!("{key}-")));
     }
     FieldValue::List(items)
-}
-
-/// What a JSON Patch removes right below `prefix`.
-pub(super) fn removed(view: &View<'_>, prefix: &str) -> Vec<String> {
-    view.request_object()
-        .map_or(&[][..], |request| request.items())
-        .iter()
-        .filter(|step| step.get("op").str() == "remove")
-        .filter_map(|step| step.get("path").str().strip_prefix(prefix))
-        .map(|key| key.replace("~1", "/").replace("~0", "~"))
-        .collect()
 }
 
 #[cfg(test)]

@@ -157,7 +157,12 @@ pub fn access_review(user: &str, verb: &str, resource: &str, namespace: &str) ->
     .to_string()
 }
 
-pub fn endpoint_slice(namespace: &str, service: &str, addresses: &[String], revision: u64) -> String {
+pub fn endpoint_slice(
+    namespace: &str,
+    service: &str,
+    addresses: &[String],
+    revision: u64,
+) -> String {
     let endpoints: Vec<Value> = addresses
         .iter()
         .map(|address| {
@@ -175,7 +180,13 @@ pub fn endpoint_slice(namespace: &str, service: &str, addresses: &[String], revi
 }
 
 /// A deployment of hardened pods.
-pub fn deployment(namespace: &str, app: &str, image: &str, replicas: usize, revision: u64) -> Value {
+pub fn deployment(
+    namespace: &str,
+    app: &str,
+    image: &str,
+    replicas: usize,
+    revision: u64,
+) -> Value {
     json!({
         "kind": "Deployment", "apiVersion": "apps/v1",
         "metadata": {"name": app, "namespace": namespace, "resourceVersion": revision.to_string(),
@@ -266,7 +277,13 @@ pub fn account_subject(namespace: &str, name: &str) -> Value {
 }
 
 /// A service of the given type; `annotations` as JSON.
-pub fn service(namespace: &str, name: &str, kind: &str, annotations: Value, revision: u64) -> Value {
+pub fn service(
+    namespace: &str,
+    name: &str,
+    kind: &str,
+    annotations: Value,
+    revision: u64,
+) -> Value {
     let mut metadata = metadata(namespace, name, json!({"k8s-app": name}), revision);
     metadata["annotations"] = annotations;
     json!({

@@ -136,7 +136,13 @@ impl Client {
     }
 
     /// A request that is answered with 200, or 201 where it creates, after some milliseconds.
-    pub fn request(&self, rng: &mut Rng, at: Timestamp, verb: &'static str, target: Target) -> Event {
+    pub fn request(
+        &self,
+        rng: &mut Rng,
+        at: Timestamp,
+        verb: &'static str,
+        target: Target,
+    ) -> Event {
         let code = if verb == "create" { 201 } else { 200 };
         Event {
             audit_id: rng.uuid(),
@@ -266,7 +272,8 @@ pub struct Event {
 
 impl Event {
     pub fn query(mut self, query: &str) -> Event {
-        self.uri.push(if self.uri.contains('?') { '&' } else { '?' });
+        self.uri
+            .push(if self.uri.contains('?') { '&' } else { '?' });
         self.uri.push_str(query);
         self
     }
@@ -320,7 +327,10 @@ impl Event {
     }
 
     pub fn not_found(self) -> Event {
-        let message = format!("{} \"{}\" not found", self.target.resource, self.target.name);
+        let message = format!(
+            "{} \"{}\" not found",
+            self.target.resource, self.target.name
+        );
         self.fails(404, "NotFound", message)
     }
 
@@ -432,9 +442,8 @@ impl Event {
 /// The level at which AKS logs a request: what may hold credentials, and custom resources, without
 /// bodies; reads too.
 fn level(verb: &str, target: &Target) -> &'static str {
-    let own = target.group.is_empty()
-        || !target.group.contains('.')
-        || target.group.ends_with(".k8s.io");
+    let own =
+        target.group.is_empty() || !target.group.contains('.') || target.group.ends_with(".k8s.io");
     match (target.resource.as_str(), target.subresource) {
         _ if !own || matches!(verb, "get" | "list" | "watch") => "Metadata",
         ("secrets" | "configmaps" | "tokenreviews" | "leases", _) => "Metadata",
@@ -482,7 +491,12 @@ mod tests {
     fn an_event_is_json_as_go_writes_it() {
         let mut rng = Rng::new(3);
         let identity = Identity::new("ada@example.com", "1", &["system:authenticated"], &[]);
-        let client = Client::new(&identity, &["203.0.113.7", "172.31.2.3"], "a \"<b>\"", "why");
+        let client = Client::new(
+            &identity,
+            &["203.0.113.7", "172.31.2.3"],
+            "a \"<b>\"",
+            "why",
+        );
         let at: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
         let target = Target::core("pods").ns("shop").name("web-0").sub("exec");
         let [started, complete] = client

@@ -176,7 +176,12 @@ mod tests {
             assert_eq!(value["properties"]["log"], format!("{payload}\n"));
             assert_eq!(value["category"], "kube-audit");
             assert_eq!(value["resourceId"], "/SUBSCRIPTIONS/X");
-            assert!(value["time"].as_str().unwrap().starts_with("2026-11-20T10:00:00.1234567"));
+            assert!(
+                value["time"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("2026-11-20T10:00:00.1234567")
+            );
         }
     }
 

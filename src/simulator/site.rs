@@ -97,7 +97,11 @@ impl Site {
                     // Three offices around the world.
                     begins: [7, 14, 23][i % 3],
                     host: 10 + 3 * i as u8,
-                    agent: AGENTS[if duty == Duty::Platform { i % 4 } else { rng.below(7) }],
+                    agent: AGENTS[if duty == Duty::Platform {
+                        i % 4
+                    } else {
+                        rng.below(7)
+                    }],
                 }
             })
             .collect();

@@ -113,10 +113,19 @@ fn the_rate_is_what_was_asked_for() {
         let mut scenario = scenario(5, 10, rate);
         scenario.campaigns.per_family = 0;
         let mut bytes = 0;
-        let count = Simulator::new(scenario).inspect(|r| bytes += r.bytes.len()).count();
+        let count = Simulator::new(scenario)
+            .inspect(|r| bytes += r.bytes.len())
+            .count();
         let real = count as f64 / 10.0;
-        assert!((0.6..1.6).contains(&(real / rate)), "{real} instead of {rate}");
-        assert!((700..6000).contains(&(bytes / count)), "{} bytes a record", bytes / count);
+        assert!(
+            (0.6..1.6).contains(&(real / rate)),
+            "{real} instead of {rate}"
+        );
+        assert!(
+            (700..6000).contains(&(bytes / count)),
+            "{} bytes a record",
+            bytes / count
+        );
     }
 }
 

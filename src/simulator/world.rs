@@ -99,22 +99,118 @@ pub enum Operator {
 
 /// Where an operator runs, as whom, by which program, and by which binding it may.
 const OPERATORS: [(Operator, &str, &str, &str, &str); 16] = [
-    (Operator::Kustomize, "flux-system", "kustomize-controller", "kustomize-controller/v1.5.1", "cluster-reconciler"),
-    (Operator::Helm, "flux-system", "helm-controller", "helm-controller/v1.2.0", "cluster-reconciler"),
-    (Operator::CertManager, "cert-manager", "cert-manager", "cert-manager-controller/v1.17.1 (linux/amd64) cert-manager/8ec25b2", "cert-manager-controller"),
-    (Operator::Ingress, "ingress-nginx", "ingress-nginx", "nginx-ingress-controller/v1.12.1 (linux/amd64) ingress-nginx/51c2b81", "ingress-nginx"),
-    (Operator::Prometheus, "monitoring", "prometheus", "Prometheus/3.3.0", "prometheus"),
-    (Operator::MetricsServer, "kube-system", "metrics-server", "metrics-server/v0.7.2 (linux/amd64) kubernetes/$Format", "system:metrics-server"),
-    (Operator::KubeStateMetrics, "monitoring", "kube-state-metrics", "kube-state-metrics/v2.15.0", "kube-state-metrics"),
-    (Operator::CoreDns, "kube-system", "coredns", "coredns/v0.0.0 (linux/amd64) kubernetes/$Format", "system:coredns"),
-    (Operator::CsiDisk, "kube-system", "csi-azuredisk-node-sa", "azurediskplugin/v1.31.3 (linux/amd64) kubernetes/$Format", "csi-azuredisk-node-secret-binding"),
-    (Operator::CloudNode, "kube-system", "cloud-node-manager", "cloud-node-manager/v1.32.3 (linux/amd64) kubernetes/$Format", "cloud-node-manager"),
-    (Operator::AmaLogs, "kube-system", "ama-logs", "ama-logs/3.1.26", "amalogsclusterrolebinding"),
-    (Operator::Gatekeeper, "gatekeeper-system", "gatekeeper-admin", "gatekeeper/v3.18.2 (linux/amd64) a27d2b6", "gatekeeper-manager-rolebinding"),
-    (Operator::AzurePolicy, "kube-system", "azure-policy", "policy-kubernetes-addon-prod/1.10.1", "policy-agent"),
-    (Operator::Velero, "velero", "velero", "velero-server/v1.16.0 (linux/amd64) 8f31599", "velero"),
-    (Operator::ExternalDns, "external-dns", "external-dns", "external-dns/v0.16.1", "external-dns-viewer"),
-    (Operator::Keda, "keda", "keda-operator", "keda/v2.16.1 (linux/amd64) kubernetes/$Format", "keda-operator"),
+    (
+        Operator::Kustomize,
+        "flux-system",
+        "kustomize-controller",
+        "kustomize-controller/v1.5.1",
+        "cluster-reconciler",
+    ),
+    (
+        Operator::Helm,
+        "flux-system",
+        "helm-controller",
+        "helm-controller/v1.2.0",
+        "cluster-reconciler",
+    ),
+    (
+        Operator::CertManager,
+        "cert-manager",
+        "cert-manager",
+        "cert-manager-controller/v1.17.1 (linux/amd64) cert-manager/8ec25b2",
+        "cert-manager-controller",
+    ),
+    (
+        Operator::Ingress,
+        "ingress-nginx",
+        "ingress-nginx",
+        "nginx-ingress-controller/v1.12.1 (linux/amd64) ingress-nginx/51c2b81",
+        "ingress-nginx",
+    ),
+    (
+        Operator::Prometheus,
+        "monitoring",
+        "prometheus",
+        "Prometheus/3.3.0",
+        "prometheus",
+    ),
+    (
+        Operator::MetricsServer,
+        "kube-system",
+        "metrics-server",
+        "metrics-server/v0.7.2 (linux/amd64) kubernetes/$Format",
+        "system:metrics-server",
+    ),
+    (
+        Operator::KubeStateMetrics,
+        "monitoring",
+        "kube-state-metrics",
+        "kube-state-metrics/v2.15.0",
+        "kube-state-metrics",
+    ),
+    (
+        Operator::CoreDns,
+        "kube-system",
+        "coredns",
+        "coredns/v0.0.0 (linux/amd64) kubernetes/$Format",
+        "system:coredns",
+    ),
+    (
+        Operator::CsiDisk,
+        "kube-system",
+        "csi-azuredisk-node-sa",
+        "azurediskplugin/v1.31.3 (linux/amd64) kubernetes/$Format",
+        "csi-azuredisk-node-secret-binding",
+    ),
+    (
+        Operator::CloudNode,
+        "kube-system",
+        "cloud-node-manager",
+        "cloud-node-manager/v1.32.3 (linux/amd64) kubernetes/$Format",
+        "cloud-node-manager",
+    ),
+    (
+        Operator::AmaLogs,
+        "kube-system",
+        "ama-logs",
+        "ama-logs/3.1.26",
+        "amalogsclusterrolebinding",
+    ),
+    (
+        Operator::Gatekeeper,
+        "gatekeeper-system",
+        "gatekeeper-admin",
+        "gatekeeper/v3.18.2 (linux/amd64) a27d2b6",
+        "gatekeeper-manager-rolebinding",
+    ),
+    (
+        Operator::AzurePolicy,
+        "kube-system",
+        "azure-policy",
+        "policy-kubernetes-addon-prod/1.10.1",
+        "policy-agent",
+    ),
+    (
+        Operator::Velero,
+        "velero",
+        "velero",
+        "velero-server/v1.16.0 (linux/amd64) 8f31599",
+        "velero",
+    ),
+    (
+        Operator::ExternalDns,
+        "external-dns",
+        "external-dns",
+        "external-dns/v0.16.1",
+        "external-dns-viewer",
+    ),
+    (
+        Operator::Keda,
+        "keda",
+        "keda-operator",
+        "keda/v2.16.1 (linux/amd64) kubernetes/$Format",
+        "keda-operator",
+    ),
 ];
 
 /// Teams' namespaces and what runs in them.
@@ -177,7 +273,12 @@ impl World {
             people: site.people.clone(),
             ci: ci(&hop),
             aks: control_plane("aksService", "system:masters", "Go-http-client/2.0", &hop),
-            hcp: control_plane("hcpService", "system:masters", "kubectl/v1.32.3 (linux/amd64) kubernetes/32cc146", &hop),
+            hcp: control_plane(
+                "hcpService",
+                "system:masters",
+                "kubectl/v1.32.3 (linux/amd64) kubernetes/32cc146",
+                &hop,
+            ),
             controller_manager: Identity::system("system:kube-controller-manager", &[]),
             scheduler: control_plane(
                 "system:kube-scheduler",
@@ -246,7 +347,10 @@ impl World {
                 let client = self.client(
                     &identity,
                     host,
-                    &format!("{name}/v1.{}.0 (linux/amd64) kubernetes/$Format", rng.below(30)),
+                    &format!(
+                        "{name}/v1.{}.0 (linux/amd64) kubernetes/$Format",
+                        rng.below(30)
+                    ),
                     &reason,
                 );
                 let release = 100 + rng.below(400) as u32;
@@ -277,7 +381,13 @@ impl World {
     }
 
     /// A client on a node or in a pod of it: seen by the cluster's egress, or by its own address.
-    pub fn client(&self, identity: &Arc<Identity>, node: usize, agent: &str, reason: &str) -> Client {
+    pub fn client(
+        &self,
+        identity: &Arc<Identity>,
+        node: usize,
+        agent: &str,
+        reason: &str,
+    ) -> Client {
         if self.spec.public_api {
             Client::new(identity, &[&self.egress, &self.hop], agent, reason)
         } else {
@@ -287,7 +397,13 @@ impl World {
     }
 
     /// A client from outside the cluster.
-    pub fn outside(&self, identity: &Arc<Identity>, address: &str, agent: &str, reason: &str) -> Client {
+    pub fn outside(
+        &self,
+        identity: &Arc<Identity>,
+        address: &str,
+        agent: &str,
+        reason: &str,
+    ) -> Client {
         Client::new(identity, &[address, &self.hop], agent, reason)
     }
 
@@ -326,7 +442,8 @@ impl World {
             ],
             &[],
         );
-        let agent = format!("kube-controller-manager/v1.32.3 (linux/amd64) kubernetes/32cc146/{user}");
+        let agent =
+            format!("kube-controller-manager/v1.32.3 (linux/amd64) kubernetes/32cc146/{user}");
         let reason = format!(
             "RBAC: allowed by ClusterRoleBinding \"system:controller:{name}\" of ClusterRole \"system:controller:{name}\" to ServiceAccount \"{name}/kube-system\""
         );
@@ -349,7 +466,9 @@ pub const STAFF_REASON: &str = "RBAC: allowed by ClusterRoleBinding \"staff-view
 fn control_plane(name: &str, group: &str, agent: &str, hop: &str) -> Client {
     let groups: &[&str] = if group.is_empty() { &[] } else { &[group] };
     let reason = if group.is_empty() {
-        format!("RBAC: allowed by ClusterRoleBinding \"{name}\" of ClusterRole \"{name}\" to User \"{name}\"")
+        format!(
+            "RBAC: allowed by ClusterRoleBinding \"{name}\" of ClusterRole \"{name}\" to User \"{name}\""
+        )
     } else {
         String::new()
     };

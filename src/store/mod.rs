@@ -5,6 +5,7 @@
 //! state. [`crate::deliver`] reads the outbox and says what became of each notification. Every call
 //! blocks on the disk: asynchronous callers use a blocking thread.
 
+mod inspect;
 mod outbox;
 mod quarantine;
 mod snapshot;
@@ -21,9 +22,8 @@ use serde::Deserialize;
 
 use crate::source::{Partition, Position};
 
-pub use outbox::{
-    Entry, Evicted, Inspector, NewNotification, OutboxCount, Pending, Place, Released,
-};
+pub use inspect::{Entry, Inspector, Place, Released};
+pub use outbox::{Evicted, NewNotification, OutboxCount, Pending};
 pub use quarantine::Quarantined;
 pub use sqlite::StoreError;
 

@@ -1,16 +1,16 @@
 //! Notifications between the decision to send them and the receiver's word that it has them.
 //!
 //! [`crate::detect`]'s commits add rows, [`crate::deliver`] takes the due ones and says what became
-//! of them, and [`Inspector`] serves a person. A receiver that is down fills its own quota and
+//! of them, and [`super::Inspector`] serves a person. A receiver that is down fills its own quota and
 //! nobody else's: at the bound, the oldest of the lowest severity become dead letters.
 
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreConfig, StoreError, sqlite};
+use super::{Store, StoreError, sqlite};
 use crate::alert::Severity;
 
 /// What a row costs beside its body: its own columns and its places in four indices.
@@ -72,37 +72,6 @@ pub struct OutboxCount {
     /// When the oldest pending notification was written.
     pub oldest: Option<Timestamp>,
     pub dead: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    Pending,
-    Dead,
-}
-
-/// One row as a person sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub seq: i64,
-    pub place: Place,
-    pub receiver: String,
-    pub notification_id: String,
-    pub severity: Severity,
-    pub body: String,
-    pub created: Timestamp,
-    pub attempts: u32,
-    /// When it is tried next; for a dead letter, when it died.
-    pub at: Timestamp,
-    /// The last error, or why it died; may quote a receiver's answer.
-    pub error: String,
-}
-
-/// What a person's command did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Released {
-    Done,
-    /// No such notification; it may have been delivered meanwhile.
-    Unknown,
 }
 
 /// A row of the outbox in a snapshot file.
@@ -228,66 +197,6 @@ impl Store {
     }
 }
 
-/// A person's view of the outbox; works beside a running daemon, which sees within half a minute
-/// what was changed.
-#[derive(Debug)]
-pub struct Inspector {
-    connection: Connection,
-}
-
-impl Inspector {
-    pub fn open(config: &StoreConfig) -> Result<Inspector, StoreError> {
-        Ok(Inspector {
-            connection: sqlite::open_beside(&config.path)?,
-        })
-    }
-
-    /// Pending notifications and dead letters, oldest first, of one receiver or of all.
-    pub fn list(&self, receiver: Option<&str>, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT seq, 0, receiver, notification_id, severity, body, created, attempts, due, error
-             FROM outbox WHERE ?1 IS NULL OR receiver = ?1
-             UNION ALL
-             SELECT seq, 1, receiver, notification_id, severity, body, created, attempts, died, reason
-             FROM dead_letter WHERE ?1 IS NULL OR receiver = ?1
-             ORDER BY 1 LIMIT ?2",
-        )?;
-        let rows = statement.query_map((receiver, limit as i64), entry)?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    pub fn counts(&self) -> Result<Vec<OutboxCount>, StoreError> {
-        counts(&self.connection)
-    }
-
-    /// Makes a pending notification due now, or gives a dead letter another life.
-    pub fn retry(&mut self, seq: i64) -> Result<Released, StoreError> {
-        let now = Timestamp::now().as_millisecond();
-        let transaction = sqlite::begin(&mut self.connection)?;
-        let mut changed =
-            transaction.execute("UPDATE outbox SET due = ?2 WHERE seq = ?1", (seq, now))?;
-        // Its age counts from now: the old one may be why it died.
-        changed += transaction.execute(
-            "INSERT INTO outbox (seq, receiver, notification_id, severity, body, bytes, created, due)
-             SELECT seq, receiver, notification_id, severity, body, bytes, ?2, ?2
-             FROM dead_letter WHERE seq = ?1",
-            (seq, now),
-        )?;
-        transaction.execute("DELETE FROM dead_letter WHERE seq = ?1", [seq])?;
-        transaction.commit()?;
-        Ok(released(changed))
-    }
-
-    /// Deletes a notification or dead letter for good.
-    pub fn drop(&mut self, seq: i64) -> Result<Released, StoreError> {
-        let transaction = sqlite::begin(&mut self.connection)?;
-        let mut changed = transaction.execute("DELETE FROM outbox WHERE seq = ?1", [seq])?;
-        changed += transaction.execute("DELETE FROM dead_letter WHERE seq = ?1", [seq])?;
-        transaction.commit()?;
-        Ok(released(changed))
-    }
-}
-
 /// Adds what is new and keeps each receiver within `quota` bytes; returns how many were new.
 pub(super) fn add(
     transaction: &Transaction<'_>,
@@ -401,7 +310,7 @@ pub(super) fn usage(
     Ok((items.max(0) as u64, bytes.max(0) as u64))
 }
 
-fn counts(connection: &Connection) -> Result<Vec<OutboxCount>, StoreError> {
+pub(super) fn counts(connection: &Connection) -> Result<Vec<OutboxCount>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT receiver,
                 sum(items) FILTER (WHERE part = 'outbox'),
@@ -478,36 +387,8 @@ pub(super) fn restore(
     Ok(())
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let dead: i64 = row.get(1)?;
-    Ok(Entry {
-        seq: row.get(0)?,
-        place: if dead == 0 {
-            Place::Pending
-        } else {
-            Place::Dead
-        },
-        receiver: row.get(2)?,
-        notification_id: row.get(3)?,
-        severity: severity(row.get(4)?),
-        body: row.get(5)?,
-        created: timestamp(row.get(6)?),
-        attempts: row.get(7)?,
-        at: timestamp(row.get(8)?),
-        error: row.get(9)?,
-    })
-}
-
-fn released(changed: usize) -> Released {
-    if changed > 0 {
-        Released::Done
-    } else {
-        Released::Unknown
-    }
-}
-
 /// A severity as stored; what a person wrote into the file by hand is taken for the nearest.
-fn severity(grade: i64) -> Severity {
+pub(super) fn severity(grade: i64) -> Severity {
     Severity::ALL[grade.clamp(0, 4) as usize]
 }
 

@@ -26,7 +26,11 @@ mod traffic;
 
 /// Records a second: what a release build on two cores takes with much to spare; a debug build is
 /// slower by far.
-const RATE: &str = if cfg!(debug_assertions) { "800" } else { "3000" };
+const RATE: &str = if cfg!(debug_assertions) {
+    "800"
+} else {
+    "3000"
+};
 
 #[derive(Debug, Args)]
 pub struct Arguments {

@@ -9,14 +9,14 @@ use hdrhistogram::Histogram;
 
 use super::Arguments;
 use super::receivers::{Arrival, Receivers};
-use super::run::attacks;
+use super::run::per_family;
 use super::traffic::Published;
 use crate::alert::escape::bounded;
 use crate::alert::{Alert, Severity};
 use crate::cli::output;
 use crate::detect::Detector;
 use crate::simulator::score::{Score, score};
-use crate::simulator::{Campaign, Truth};
+use crate::simulator::{Campaign, Family, Truth};
 
 /// Milliseconds; a notification later than a minute counts as that late.
 const LATEST: u64 = 60_000;
@@ -100,35 +100,64 @@ impl Report {
         receivers: &Receivers,
         arguments: &Arguments,
         seed: u64,
-        per_family: usize,
     ) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let title = "Lanner demo: an event hub, three AKS clusters' audit logs, the daemon and its receivers.";
         writeln!(out, "{}", self.paint("1", title))?;
-        writeln!(out, "All of it runs in this process; nothing is installed and nothing leaves this machine.\n")?;
-        self.line(&mut out, "hub", &format!("{endpoint}, emulated; read and written over AMQP by Microsoft's client"))?;
+        writeln!(
+            out,
+            "All of it runs in this process; nothing is installed and nothing leaves this machine.\n"
+        )?;
+        self.line(
+            &mut out,
+            "hub",
+            &format!("{endpoint}, emulated; read and written over AMQP by Microsoft's client"),
+        )?;
         let rate = arguments.rate;
         self.line(&mut out, "traffic", &format!("about {rate} records a second: nodes, controllers, GitOps, CI, people (seed {seed})"))?;
-        let count = attacks(per_family);
+        let count = per_family(arguments.lasts) * Family::ALL.len();
         let hidden = match arguments.lasts {
             Some(_) => format!("{count} attacks of six families, each at a moment of its own"),
-            None => format!("{count} attacks of six families a minute, each at a moment of its own"),
+            None => {
+                format!("{count} attacks of six families a minute, each at a moment of its own")
+            }
         };
         self.line(&mut out, "hidden", &hidden)?;
-        self.line(&mut out, "daemon", &format!("{} detectors; alerts of medium severity and above are notified", self.covers.len()))?;
-        self.line(&mut out, "receivers", &format!("webhook on {}, e-mail by SMTP on {}", receivers.webhook, receivers.mail))?;
+        self.line(
+            &mut out,
+            "daemon",
+            &format!(
+                "{} detectors; alerts of medium severity and above are notified",
+                self.covers.len()
+            ),
+        )?;
+        self.line(
+            &mut out,
+            "receivers",
+            &format!(
+                "webhook on {}, e-mail by SMTP on {}",
+                receivers.webhook, receivers.mail
+            ),
+        )?;
         let ends = match arguments.lasts {
             Some(lasts) => format!("after {} seconds", lasts.as_secs()),
             None => "with Ctrl-C".to_owned(),
         };
-        self.line(&mut out, "ends", &format!("{ends}, with a reckoning of what was found"))?;
+        self.line(
+            &mut out,
+            "ends",
+            &format!("{ends}, with a reckoning of what was found"),
+        )?;
         writeln!(out)
     }
 
     pub fn begin(&mut self, took: Duration) -> io::Result<()> {
         self.began = Instant::now();
         let mut out = io::stdout().lock();
-        let text = format!("Started in {:.1} s. Alerts, as the webhook receives them:", took.as_secs_f64());
+        let text = format!(
+            "Started in {:.1} s. Alerts, as the webhook receives them:",
+            took.as_secs_f64()
+        );
         writeln!(out, "{}\n", self.paint("1", &text))
     }
 
@@ -173,11 +202,7 @@ impl Report {
         let latency = latency.map_or_else(String::new, |latency| {
             format!(" · {} ms after it was published", latency.as_millis())
         });
-        let detail = format!(
-            "{} · {}{latency}",
-            short(&alert.cluster),
-            alert.detector.id
-        );
+        let detail = format!("{} · {}{latency}", short(&alert.cluster), alert.detector.id);
         let mut out = io::stdout().lock();
         writeln!(
             out,
@@ -204,15 +229,26 @@ impl Report {
         writeln!(out, "\n{}\n", self.paint("1", "Reckoning"))?;
         let records = published.records.load(Ordering::Relaxed);
         let megabytes = published.bytes.load(Ordering::Relaxed) as f64 / 1e6;
-        self.line(&mut out, "traffic", &format!(
-            "{} records in {seconds:.1} s: {:.0} a second, {:.1} MB/s",
-            grouped(records),
-            records as f64 / seconds,
-            megabytes / seconds
-        ))?;
+        self.line(
+            &mut out,
+            "traffic",
+            &format!(
+                "{} records in {seconds:.1} s: {:.0} a second, {:.1} MB/s",
+                grouped(records),
+                records as f64 / seconds,
+                megabytes / seconds
+            ),
+        )?;
         let unread = records.saturating_sub(self.read);
         if unread > 0 {
-            self.line(&mut out, "", &self.paint("1;31", &format!("{} of them were not read in time", grouped(unread))))?;
+            self.line(
+                &mut out,
+                "",
+                &self.paint(
+                    "1;31",
+                    &format!("{} of them were not read in time", grouped(unread)),
+                ),
+            )?;
         }
         self.alerts_by_detector(&mut out)?;
         self.attacks(&mut out, &truth, &score, sent)?;
@@ -220,7 +256,10 @@ impl Report {
         let delivered = self.deliveries(&mut out)?;
         let passed = score.missed.is_empty() && score.stray.is_empty() && delivered && unread == 0;
         let (codes, verdict) = if passed {
-            ("1;32", "Every attack was alerted, each once to each receiver, and nothing else was.")
+            (
+                "1;32",
+                "Every attack was alerted, each once to each receiver, and nothing else was.",
+            )
         } else {
             ("1;31", "Not all is as it should be: see above.")
         };
@@ -261,7 +300,11 @@ impl Report {
         let mut planted: Vec<&Campaign> = planted.collect();
         planted.sort_by_key(|campaign| (campaign.family, campaign.begin()));
         let missed = score.missed.len();
-        let text = format!("{} planted, {} alerted", planted.len(), planted.len() - missed);
+        let text = format!(
+            "{} planted, {} alerted",
+            planted.len(),
+            planted.len() - missed
+        );
         self.line(out, "attacks", &text)?;
         for campaign in planted {
             let mark = if score.missed.contains(&campaign.id) {
@@ -270,7 +313,11 @@ impl Report {
                 self.paint("1;32", "found ")
             };
             let name = short(&campaign.cluster);
-            let text = format!("{mark}  {:<26}{} ({name})", campaign.family.title(), campaign.name);
+            let text = format!(
+                "{mark}  {:<27}{} ({name})",
+                campaign.family.title(),
+                campaign.name
+            );
             self.line(out, "", &text)?;
         }
         Ok(())
@@ -284,7 +331,10 @@ impl Report {
         self.line(out, "false", &self.paint("1;31", &text))?;
         for index in &score.stray {
             let alert = &self.alerts[*index];
-            let text = format!("{} {}: {}", alert.severity, alert.detector.id, alert.summary);
+            let text = format!(
+                "{} {}: {}",
+                alert.severity, alert.detector.id, alert.summary
+            );
             self.line(out, "", &bounded(&text, 200))?;
         }
         Ok(())
@@ -302,7 +352,11 @@ impl Report {
             let text = format!("{missing} reached one receiver only, {repeated} came again");
             self.paint("1;31", &text)
         };
-        let counts = format!("{} by webhook, {} by e-mail; {state}", webhooks.ids.len(), mails.ids.len());
+        let counts = format!(
+            "{} by webhook, {} by e-mail; {state}",
+            webhooks.ids.len(),
+            mails.ids.len()
+        );
         self.line(out, "notified", &counts)?;
         for (label, name, receipts) in [("latency", "webhook", webhooks), ("", "e-mail", mails)] {
             let quantile = |quantile| receipts.latency.value_at_quantile(quantile);

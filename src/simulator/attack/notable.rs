@@ -26,7 +26,12 @@ fn look_inside(s: &mut Stage<'_>) {
     let (ns, _, pod) = s.victim();
     let verb = s.upgrade();
     let event = client
-        .request(s.rng, s.now(), verb, Target::core("pods").ns(&ns).name(&pod).sub("exec"))
+        .request(
+            s.rng,
+            s.now(),
+            verb,
+            Target::core("pods").ns(&ns).name(&pod).sub("exec"),
+        )
         .query("command=sh&container=app&stdin=true&stdout=true&tty=true")
         .code(101);
     s.strike_long("opens a shell", event, 120.0);
@@ -37,7 +42,12 @@ fn debug(s: &mut Stage<'_>) {
     let (ns, _, pod) = s.victim();
     let verb = s.upgrade();
     let event = client
-        .request(s.rng, s.now(), verb, Target::core("pods").ns(&ns).name(&pod).sub("portforward"))
+        .request(
+            s.rng,
+            s.now(),
+            verb,
+            Target::core("pods").ns(&ns).name(&pod).sub("portforward"),
+        )
         .code(101);
     s.strike_long("forwards a port", event, 120.0);
 }

@@ -5,10 +5,30 @@ use super::super::truth::Family;
 use super::{Play, Stage};
 
 pub(super) const PLAYS: &[Play] = &[
-    play("port-forward to a database", &["PF-1"], &["T1090", "T1572"], forwarded),
-    play("proxy into an internal service", &["PF-2"], &["T1090"], proxied),
-    play("command at the kubelet through nodes/proxy", &["KUBELET-2", "KUBELET-1"], &["T1609", "T1611"], kubelet_command),
-    play("pods listed at the kubelet through nodes/proxy", &["KUBELET-1"], &["T1613"], kubelet_read),
+    play(
+        "port-forward to a database",
+        &["PF-1"],
+        &["T1090", "T1572"],
+        forwarded,
+    ),
+    play(
+        "proxy into an internal service",
+        &["PF-2"],
+        &["T1090"],
+        proxied,
+    ),
+    play(
+        "command at the kubelet through nodes/proxy",
+        &["KUBELET-2", "KUBELET-1"],
+        &["T1609", "T1611"],
+        kubelet_command,
+    ),
+    play(
+        "pods listed at the kubelet through nodes/proxy",
+        &["KUBELET-1"],
+        &["T1613"],
+        kubelet_read,
+    ),
 ];
 
 const fn play(

@@ -9,19 +9,65 @@ use super::super::truth::Family;
 use super::{Play, Stage};
 
 pub(super) const ESCALATION: &[Play] = &[
-    play("cluster role with everything", &["RBAC-3"], &["T1098.006"], wildcard),
-    play("role that may escalate and bind", &["RBAC-2"], &["T1098.006"], escalate),
-    play("grant of a namespace's admin role to oneself", &["RBAC-1", "RBAC-16"], &["T1098.006"], self_grant),
-    play("rules aggregated into view", &["RBAC-18"], &["T1098.006"], aggregation),
-    play("built-in role changed", &["RBAC-9"], &["T1098.006"], system_role),
-    play("escalation refused by RBAC", &["RBAC-15"], &["T1098.006"], refused),
+    play(
+        "cluster role with everything",
+        &["RBAC-3"],
+        &["T1098.006"],
+        wildcard,
+    ),
+    play(
+        "role that may escalate and bind",
+        &["RBAC-2"],
+        &["T1098.006"],
+        escalate,
+    ),
+    play(
+        "grant of a namespace's admin role to oneself",
+        &["RBAC-1", "RBAC-16"],
+        &["T1098.006"],
+        self_grant,
+    ),
+    play(
+        "rules aggregated into view",
+        &["RBAC-18"],
+        &["T1098.006"],
+        aggregation,
+    ),
+    play(
+        "built-in role changed",
+        &["RBAC-9"],
+        &["T1098.006"],
+        system_role,
+    ),
+    play(
+        "escalation refused by RBAC",
+        &["RBAC-15"],
+        &["T1098.006"],
+        refused,
+    ),
 ];
 
 pub(super) const BINDINGS: &[Play] = &[
-    binding("cluster-admin for a service account", &["RBAC-1", "CRB-1"], grant_account),
-    binding("cluster-admin for a stranger", &["RBAC-1", "CRB-1"], grant_user),
-    binding("subject added to the administrators' binding", &["RBAC-11", "RBAC-1"], added),
-    binding("everyone bound to cluster-admin", &["RBAC-12", "CRB-1", "RBAC-1"], everyone),
+    binding(
+        "cluster-admin for a service account",
+        &["RBAC-1", "CRB-1"],
+        grant_account,
+    ),
+    binding(
+        "cluster-admin for a stranger",
+        &["RBAC-1", "CRB-1"],
+        grant_user,
+    ),
+    binding(
+        "subject added to the administrators' binding",
+        &["RBAC-11", "RBAC-1"],
+        added,
+    ),
+    binding(
+        "everyone bound to cluster-admin",
+        &["RBAC-12", "CRB-1", "RBAC-1"],
+        everyone,
+    ),
 ];
 
 const fn play(
@@ -39,7 +85,11 @@ const fn play(
     }
 }
 
-const fn binding(name: &'static str, rows: &'static [&'static str], run: fn(&mut Stage<'_>)) -> Play {
+const fn binding(
+    name: &'static str,
+    rows: &'static [&'static str],
+    run: fn(&mut Stage<'_>),
+) -> Play {
     Play {
         family: Family::ClusterRoleBinding,
         ..play(name, rows, &["T1098.006"], run)
@@ -48,7 +98,13 @@ const fn binding(name: &'static str, rows: &'static [&'static str], run: fn(&mut
 
 const CREATE: &str = "fieldManager=kubectl-create&fieldValidation=Strict";
 
-fn create(s: &mut Stage<'_>, client: &Client, target: Target, name: &str, object: &Value) -> super::Event {
+fn create(
+    s: &mut Stage<'_>,
+    client: &Client,
+    target: Target,
+    name: &str,
+    object: &Value,
+) -> super::Event {
     let mut event = client
         .request(s.rng, s.now(), "create", target)
         .query(CREATE)
@@ -59,7 +115,9 @@ fn create(s: &mut Stage<'_>, client: &Client, target: Target, name: &str, object
 
 /// Names as an attacker chooses them: like those of Kubernetes.
 fn disguise(s: &mut Stage<'_>) -> String {
-    let part = *s.rng.pick(&["node-metrics", "events-sync", "audit-reader", "csi-helper"]);
+    let part = *s
+        .rng
+        .pick(&["node-metrics", "events-sync", "audit-reader", "csi-helper"]);
     format!("{part}-{}", s.rng.suffix(4))
 }
 
@@ -92,8 +150,20 @@ fn self_grant(s: &mut Stage<'_>) {
     let name = disguise(s);
     let me = client.identity.name.clone();
     let revision = s.world.revise();
-    let object = body::binding(&ns, &name, ("ClusterRole", "admin"), &[body::user_subject(&me)], revision);
-    let event = create(s, &client, Target::rbac("rolebindings").ns(&ns), &name, &object);
+    let object = body::binding(
+        &ns,
+        &name,
+        ("ClusterRole", "admin"),
+        &[body::user_subject(&me)],
+        revision,
+    );
+    let event = create(
+        s,
+        &client,
+        Target::rbac("rolebindings").ns(&ns),
+        &name,
+        &object,
+    );
     s.strike("binds themselves to the namespace's admin role", event);
     let list = client.request(s.rng, s.now(), "list", Target::core("secrets").ns(&ns));
     s.prepare("reads the namespace's secrets", list);
@@ -112,12 +182,27 @@ fn aggregation(s: &mut Stage<'_>) {
 
 fn system_role(s: &mut Stage<'_>) {
     let client = s.insider();
-    let role = *s.rng.pick(&["system:basic-user", "system:discovery", "system:node-problem-detector"]);
+    let role = *s.rng.pick(&[
+        "system:basic-user",
+        "system:discovery",
+        "system:node-problem-detector",
+    ]);
     let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list"]}]);
     let revision = s.world.revise();
-    let object = body::role("", role, json!({"kubernetes.io/bootstrapping": "rbac-defaults"}), rules.clone(), revision);
+    let object = body::role(
+        "",
+        role,
+        json!({"kubernetes.io/bootstrapping": "rbac-defaults"}),
+        rules.clone(),
+        revision,
+    );
     let event = client
-        .request(s.rng, s.now(), "patch", Target::rbac("clusterroles").name(role))
+        .request(
+            s.rng,
+            s.now(),
+            "patch",
+            Target::rbac("clusterroles").name(role),
+        )
         .query("fieldManager=kubectl-patch")
         .sends(json!({"rules": rules}).to_string())
         .gets(object.to_string());
@@ -135,7 +220,11 @@ fn refused(s: &mut Stage<'_>) {
             "roles.rbac.authorization.k8s.io \"{name}\" is forbidden: user \"{}\" (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n{{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"*\"]}}",
             client.identity.name
         );
-        let event = create(s, &client, Target::rbac("roles").ns(&ns), &name, &object).fails(403, "Forbidden", message);
+        let event = create(s, &client, Target::rbac("roles").ns(&ns), &name, &object).fails(
+            403,
+            "Forbidden",
+            message,
+        );
         s.strike("tries to grant what they do not have", event);
     }
 }
@@ -156,13 +245,30 @@ fn grant_account(s: &mut Stage<'_>) {
 fn grant_user(s: &mut Stage<'_>) {
     let client = s.insider();
     let name = disguise(s);
-    grant(s, &client, &name, &[body::user_subject("helpdesk-7@example.com")]);
+    grant(
+        s,
+        &client,
+        &name,
+        &[body::user_subject("helpdesk-7@example.com")],
+    );
 }
 
 fn grant(s: &mut Stage<'_>, client: &Client, name: &str, subjects: &[Value]) {
     let revision = s.world.revise();
-    let object = body::binding("", name, ("ClusterRole", "cluster-admin"), subjects, revision);
-    let event = create(s, client, Target::rbac("clusterrolebindings"), name, &object);
+    let object = body::binding(
+        "",
+        name,
+        ("ClusterRole", "cluster-admin"),
+        subjects,
+        revision,
+    );
+    let event = create(
+        s,
+        client,
+        Target::rbac("clusterrolebindings"),
+        name,
+        &object,
+    );
     s.strike("binds it to cluster-admin", event);
 }
 
@@ -170,9 +276,18 @@ fn grant(s: &mut Stage<'_>, client: &Client, name: &str, subjects: &[Value]) {
 fn added(s: &mut Stage<'_>) {
     let client = s.insider();
     let intruder = format!("support-{}@example.com", s.rng.suffix(3));
-    let subjects = [body::group_subject(ADMIN_GROUP), body::user_subject(&intruder)];
+    let subjects = [
+        body::group_subject(ADMIN_GROUP),
+        body::user_subject(&intruder),
+    ];
     let revision = s.world.revise();
-    let object = body::binding("", "platform-admins", ("ClusterRole", "cluster-admin"), &subjects, revision);
+    let object = body::binding(
+        "",
+        "platform-admins",
+        ("ClusterRole", "cluster-admin"),
+        &subjects,
+        revision,
+    );
     let target = Target::rbac("clusterrolebindings").name("platform-admins");
     let look = client.request(s.rng, s.now(), "get", target.clone());
     s.prepare("looks at the administrators' binding", look);
@@ -187,6 +302,8 @@ fn added(s: &mut Stage<'_>) {
 fn everyone(s: &mut Stage<'_>) {
     let client = s.insider();
     let name = disguise(s);
-    let group = *s.rng.pick(&["system:unauthenticated", "system:authenticated"]);
+    let group = *s
+        .rng
+        .pick(&["system:unauthenticated", "system:authenticated"]);
     grant(s, &client, &name, &[body::group_subject(group)]);
 }

@@ -5,10 +5,30 @@ use super::super::truth::Family;
 use super::{ADMIN_REASON, Play, Stage};
 
 pub(super) const PLAYS: &[Play] = &[
-    play("person's credential from a foreign network", &["IP-1"], &["T1078", "T1133"], foreign),
-    play("service account's token from the internet", &["IP-3", "IP-6", "IP-1"], &["T1528", "T1078"], token_outside),
-    play("one credential from many networks", &["IP-5", "IP-1"], &["T1528", "T1550.001"], many_networks),
-    play("forged address before a foreign one", &["IP-1"], &["T1078"], forged),
+    play(
+        "person's credential from a foreign network",
+        &["IP-1"],
+        &["T1078", "T1133"],
+        foreign,
+    ),
+    play(
+        "service account's token from the internet",
+        &["IP-3", "IP-6", "IP-1"],
+        &["T1528", "T1078"],
+        token_outside,
+    ),
+    play(
+        "one credential from many networks",
+        &["IP-5", "IP-1"],
+        &["T1528", "T1550.001"],
+        many_networks,
+    ),
+    play(
+        "forged address before a foreign one",
+        &["IP-1"],
+        &["T1078"],
+        forged,
+    ),
 ];
 
 const fn play(
@@ -37,7 +57,9 @@ fn foreign(s: &mut Stage<'_>) {
         Target::core("pods").ns(&ns),
         Target::core("configmaps").ns(&ns),
     ] {
-        let event = client.request(s.rng, s.now(), "list", target).query("limit=500");
+        let event = client
+            .request(s.rng, s.now(), "list", target)
+            .query("limit=500");
         s.strike("looks around from outside the known networks", event);
     }
 }
@@ -46,7 +68,9 @@ fn token_outside(s: &mut Stage<'_>) {
     let (ns, app, _) = s.victim();
     let identity = s.stolen(&ns, &app);
     let address = format!("198.51.100.{}", 2 + s.rng.below(190));
-    let client = s.world.outside(&identity, &address, "curl/8.12.1", ADMIN_REASON);
+    let client = s
+        .world
+        .outside(&identity, &address, "curl/8.12.1", ADMIN_REASON);
     let event = client.request(s.rng, s.now(), "list", Target::core("pods").ns(&ns));
     s.strike("uses a pod's token from the internet", event);
     let event = client.request(s.rng, s.now(), "list", Target::core("secrets").ns(&ns));
@@ -57,8 +81,12 @@ fn token_outside(s: &mut Stage<'_>) {
 fn many_networks(s: &mut Stage<'_>) {
     let (ns, _, _) = s.victim();
     let first = s.rng.below(0x8000);
-    for i in 0..8 {
-        let address = format!("2001:db8:{:x}::{:x}", 0x1000 + first + i * 37, 2 + s.rng.below(60_000));
+    for i in 0..5 {
+        let address = format!(
+            "2001:db8:{:x}::{:x}",
+            0x1000 + first + i * 37,
+            2 + s.rng.below(60_000)
+        );
         let client = s.outsider(&address, KUBECTL);
         let event = client.request(s.rng, s.now(), "list", Target::core("pods").ns(&ns));
         s.strike("uses the credential from yet another network", event);

@@ -9,7 +9,8 @@ use super::super::body;
 use super::super::event::{Client, Target};
 use super::super::world::World;
 
-const MANAGER: &str = "kube-controller-manager/v1.32.3 (linux/amd64) kubernetes/32cc146/leader-election";
+const MANAGER: &str =
+    "kube-controller-manager/v1.32.3 (linux/amd64) kubernetes/32cc146/leader-election";
 
 /// Everyone who elects a leader asks every two seconds.
 pub fn leader_election(world: &mut World, t: &mut Traffic<'_>) -> Duration {
@@ -19,11 +20,15 @@ pub fn leader_election(world: &mut World, t: &mut Traffic<'_>) -> Duration {
         (world.scheduler.clone(), "kube-scheduler"),
         (world.cloud_controller.clone(), "cloud-controller-manager"),
         (
-            world.aks.with_agent("csi-resizer/v0.0.0 (linux/amd64) kubernetes/$Format"),
+            world
+                .aks
+                .with_agent("csi-resizer/v0.0.0 (linux/amd64) kubernetes/$Format"),
             "external-resizer-file-csi-azure-com",
         ),
         (
-            world.aks.with_agent("cluster-autoscaler/v0.0.0 (linux/amd64) kubernetes/$Format/leader-election"),
+            world.aks.with_agent(
+                "cluster-autoscaler/v0.0.0 (linux/amd64) kubernetes/$Format/leader-election",
+            ),
             "cluster-autoscaler",
         ),
     ];
@@ -33,10 +38,14 @@ pub fn leader_election(world: &mut World, t: &mut Traffic<'_>) -> Duration {
             .name(name);
         t.pass(0.0, 0.3);
         if t.rng.chance(0.5) {
-            let get = client.request(t.rng, t.now, "get", lease.clone()).query("timeout=5s");
+            let get = client
+                .request(t.rng, t.now, "get", lease.clone())
+                .query("timeout=5s");
             t.send(get);
         }
-        let update = client.request(t.rng, t.now, "update", lease).query("timeout=5s");
+        let update = client
+            .request(t.rng, t.now, "update", lease)
+            .query("timeout=5s");
         t.send(update);
     }
     t.rng.turn(2.0)
@@ -58,7 +67,10 @@ pub fn controllers(world: &mut World, t: &mut Traffic<'_>) -> Duration {
                 .writes(body::endpoint_slice(&ns, &name, &addresses, revision))
         }
         1 => {
-            let target = Target::of("apps", "v1", "deployments").ns(&ns).name(&name).sub("status");
+            let target = Target::of("apps", "v1", "deployments")
+                .ns(&ns)
+                .name(&name)
+                .sub("status");
             let object = body::deployment(&ns, &name, &app.image, app.pods.len(), revision);
             world
                 .controller("deployment-controller")
@@ -92,27 +104,48 @@ pub fn controllers(world: &mut World, t: &mut Traffic<'_>) -> Duration {
             let object = body::role("", role, serde_json::json!({}), rules, revision);
             world
                 .controller("clusterrole-aggregation-controller")
-                .request(t.rng, t.now, "patch", Target::rbac("clusterroles").name(role))
+                .request(
+                    t.rng,
+                    t.now,
+                    "patch",
+                    Target::rbac("clusterroles").name(role),
+                )
                 .query("fieldManager=clusterrole-aggregation-controller&force=true")
                 .writes(object.to_string())
         }
         5 => {
             let target = Target::core("configmaps").ns(&ns).name("kube-root-ca.crt");
-            world.controller("root-ca-cert-publisher").request(t.rng, t.now, "get", target)
+            world
+                .controller("root-ca-cert-publisher")
+                .request(t.rng, t.now, "get", target)
         }
         6 if t.rng.chance(0.2) => {
-            let target = Target::core("serviceaccounts").ns("kube-system").name("generic-garbage-collector").sub("token");
+            let target = Target::core("serviceaccounts")
+                .ns("kube-system")
+                .name("generic-garbage-collector")
+                .sub("token");
             Client::new(&world.controller_manager, &[&world.hop], MANAGER, "")
                 .request(t.rng, t.now, "create", target)
         }
         7 => {
             let target = Target::core("events").ns(&ns);
-            let text = body::pod_event(&ns, &name, "ScalingReplicaSet", "Scaled up replica set", t.now);
-            world.controller("deployment-controller").request(t.rng, t.now, "create", target).sends(text)
+            let text = body::pod_event(
+                &ns,
+                &name,
+                "ScalingReplicaSet",
+                "Scaled up replica set",
+                t.now,
+            );
+            world
+                .controller("deployment-controller")
+                .request(t.rng, t.now, "create", target)
+                .sends(text)
         }
         _ => {
             let target = Target::core("serviceaccounts").ns(&ns).name(&name);
-            world.controller("service-account-controller").request(t.rng, t.now, "get", target)
+            world
+                .controller("service-account-controller")
+                .request(t.rng, t.now, "get", target)
         }
     };
     t.send(event);
@@ -156,13 +189,21 @@ pub fn aks(world: &mut World, t: &mut Traffic<'_>) -> Duration {
                 .hcp
                 .request(t.rng, t.now, "create", target)
                 .query("fieldManager=kubectl-create")
-                .fails(409, "AlreadyExists", "configmaps \"coredns-custom\" already exists");
+                .fails(
+                    409,
+                    "AlreadyExists",
+                    "configmaps \"coredns-custom\" already exists",
+                );
             event.target.name = "coredns-custom".to_owned();
             event
         }
-        1 => world.aks.request(t.rng, t.now, "list", Target::core("nodes")),
+        1 => world
+            .aks
+            .request(t.rng, t.now, "list", Target::core("nodes")),
         2 => {
-            let target = Target::of("apps", "v1", "deployments").ns("kube-system").name("konnectivity-agent");
+            let target = Target::of("apps", "v1", "deployments")
+                .ns("kube-system")
+                .name("konnectivity-agent");
             world.hcp.request(t.rng, t.now, "get", target)
         }
         3 => {
@@ -175,9 +216,14 @@ pub fn aks(world: &mut World, t: &mut Traffic<'_>) -> Duration {
                 .gets(format!("{{\"kind\":\"Node\",\"apiVersion\":\"v1\",\"metadata\":{{\"name\":\"{node}\"}}}}"))
         }
         _ => {
-            let identity = super::super::event::Identity::system("readinessChecker", &["system:masters"]);
-            Client::new(&identity, &[&world.hop], "Go-http-client/2.0", "")
-                .request(t.rng, t.now, "get", Target::url("/readyz"))
+            let identity =
+                super::super::event::Identity::system("readinessChecker", &["system:masters"]);
+            Client::new(&identity, &[&world.hop], "Go-http-client/2.0", "").request(
+                t.rng,
+                t.now,
+                "get",
+                Target::url("/readyz"),
+            )
         }
     };
     t.send(event);
@@ -186,16 +232,31 @@ pub fn aks(world: &mut World, t: &mut Traffic<'_>) -> Duration {
 
 /// Load balancers and probes, who are nobody.
 pub fn probes(world: &mut World, t: &mut Traffic<'_>) -> Duration {
-    let path = *t.rng.pick(&["/healthz", "/livez", "/readyz", "/readyz?verbose", "/version"]);
+    let path = *t.rng.pick(&[
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/readyz?verbose",
+        "/version",
+    ]);
     let client = world.anonymous.clone();
     let event = client.request(t.rng, t.now, "get", Target::url(path));
     t.send(event);
     if t.rng.chance(0.004) {
         // The internet finds every public address.
-        let scanner = world.outside(&client.identity, "198.51.100.200", "Mozilla/5.0 zgrab/0.x", "");
+        let scanner = world.outside(
+            &client.identity,
+            "198.51.100.200",
+            "Mozilla/5.0 zgrab/0.x",
+            "",
+        );
         let mut event = scanner
             .request(t.rng, t.now, "get", Target::url("/"))
-            .fails(403, "Forbidden", "forbidden: User \"system:anonymous\" cannot get path \"/\"");
+            .fails(
+                403,
+                "Forbidden",
+                "forbidden: User \"system:anonymous\" cannot get path \"/\"",
+            );
         event.allowed = false;
         t.send(event);
     }
@@ -208,7 +269,12 @@ pub fn reviews(world: &mut World, t: &mut Traffic<'_>) -> Duration {
     let who = world.agent(Operator::MetricsServer).client.clone();
     let user = t.rng.pick(&world.apps).client.identity.name.clone();
     let event = if t.rng.chance(0.3) {
-        who.request(t.rng, t.now, "create", Target::of("authentication.k8s.io", "v1", "tokenreviews"))
+        who.request(
+            t.rng,
+            t.now,
+            "create",
+            Target::of("authentication.k8s.io", "v1", "tokenreviews"),
+        )
     } else {
         let target = Target::of("authorization.k8s.io", "v1", "subjectaccessreviews");
         let ns = t.rng.pick(&world.apps).namespace.clone();
@@ -228,17 +294,28 @@ pub fn component_logs(world: &mut World, t: &mut Traffic<'_>) -> Duration {
             let verb = *t.rng.pick(&["GET", "LIST", "WATCH", "PUT"]);
             let line = format!(
                 "I{stamp}       1 httplog.go:132] \"HTTP\" verb=\"{verb}\" URI=\"/api/v1/namespaces/{}/configmaps/{}-config\" latency=\"{:.3}ms\" userAgent=\"kubelet/v1.32.3 (linux/amd64) kubernetes/32cc146\" audit-ID=\"{}\" srcIP=\"10.224.0.{}:{}\" apf_pl=\"system\" apf_fs=\"system-nodes\" apf_iseats=1 apf_fseats=0 apf_additionalLatency=\"0s\" apf_execution_time=\"1.2ms\" resp=200",
-                app.namespace, app.name, t.rng.between(0.4, 9.0), t.rng.uuid(), 4 + t.rng.below(200), 30_000 + t.rng.below(30_000),
+                app.namespace,
+                app.name,
+                t.rng.between(0.4, 9.0),
+                t.rng.uuid(),
+                4 + t.rng.below(200),
+                30_000 + t.rng.below(30_000),
             );
             ("kube-apiserver", line)
         }
         3 => (
             "kube-controller-manager",
-            format!("I{stamp}       1 event.go:389] \"Event occurred\" object=\"{}/{}\" fieldPath=\"\" kind=\"Deployment\" apiVersion=\"apps/v1\" type=\"Normal\" reason=\"ScalingReplicaSet\" message=\"Scaled up replica set\"", app.namespace, app.name),
+            format!(
+                "I{stamp}       1 event.go:389] \"Event occurred\" object=\"{}/{}\" fieldPath=\"\" kind=\"Deployment\" apiVersion=\"apps/v1\" type=\"Normal\" reason=\"ScalingReplicaSet\" message=\"Scaled up replica set\"",
+                app.namespace, app.name
+            ),
         ),
         4 => (
             "kube-scheduler",
-            format!("I{stamp}       1 schedule_one.go:314] \"Successfully bound pod to node\" pod=\"{}/{}\" node=\"{}\" evaluatedNodes=3 feasibleNodes=3", app.namespace, app.pods[0].name, world.nodes[app.pods[0].node].name),
+            format!(
+                "I{stamp}       1 schedule_one.go:314] \"Successfully bound pod to node\" pod=\"{}/{}\" node=\"{}\" evaluatedNodes=3 feasibleNodes=3",
+                app.namespace, app.pods[0].name, world.nodes[app.pods[0].node].name
+            ),
         ),
         5 => (
             "cluster-autoscaler",
@@ -246,7 +323,10 @@ pub fn component_logs(world: &mut World, t: &mut Traffic<'_>) -> Duration {
         ),
         _ => (
             "guard",
-            format!("I{stamp}       1 azure.go:231] Authorization request for user {} was allowed", t.rng.pick(&world.people).identity.name),
+            format!(
+                "I{stamp}       1 azure.go:231] Authorization request for user {} was allowed",
+                t.rng.pick(&world.people).identity.name
+            ),
         ),
     };
     t.line(category, text);

@@ -22,8 +22,16 @@ pub fn pipeline(world: &mut World, t: &mut Traffic<'_>) -> Duration {
     // Access rights are applied at every run; nothing changes.
     let kubectl = ci.with_agent("kubectl/v1.32.3 (linux/amd64) kubernetes/32cc146");
     for (resource, name, object) in [
-        ("clusterrolebindings", "platform-admins", operators::platform_admins(revision)),
-        ("clusterroles", "ci-deployer", operators::ci_deployer(revision)),
+        (
+            "clusterrolebindings",
+            "platform-admins",
+            operators::platform_admins(revision),
+        ),
+        (
+            "clusterroles",
+            "ci-deployer",
+            operators::ci_deployer(revision),
+        ),
     ] {
         t.pass(0.05, 0.2);
         let mut sent = object.clone();
@@ -59,7 +67,10 @@ fn release(client: &Client, index: usize, world: &mut World, t: &mut Traffic<'_>
     let get = client.request(t.rng, t.now, "get", secret(app.release));
     t.send(get);
     app.release += 1;
-    app.image = format!("registry.example.azurecr.io/{ns}/{name}:1.{}.0", app.release);
+    app.image = format!(
+        "registry.example.azurecr.io/{ns}/{name}:1.{}.0",
+        app.release
+    );
     t.pass(0.1, 0.5);
     let mut create = client.request(t.rng, t.now, "create", Target::core("secrets").ns(&ns));
     create.target.name = secret(app.release).name;
@@ -71,7 +82,12 @@ fn release(client: &Client, index: usize, world: &mut World, t: &mut Traffic<'_>
         } else {
             name.clone()
         };
-        let event = client.request(t.rng, t.now, "get", Target::core(resource).ns(&ns).name(&object_name));
+        let event = client.request(
+            t.rng,
+            t.now,
+            "get",
+            Target::core(resource).ns(&ns).name(&object_name),
+        );
         t.send(event);
     }
     t.pass(0.1, 0.4);
@@ -116,8 +132,14 @@ pub fn rollout(client: &Client, query: &str, index: usize, world: &mut World, t:
         t.pass(0.01, 0.2);
         replace_pod(index, slot, &set, world, t);
     }
-    let addresses: Vec<String> = world.apps[index].pods.iter().map(|pod| pod.address.clone()).collect();
-    let slice = Target::of("discovery.k8s.io", "v1", "endpointslices").ns(&ns).name(&format!("{name}-7x4kq"));
+    let addresses: Vec<String> = world.apps[index]
+        .pods
+        .iter()
+        .map(|pod| pod.address.clone())
+        .collect();
+    let slice = Target::of("discovery.k8s.io", "v1", "endpointslices")
+        .ns(&ns)
+        .name(&format!("{name}-7x4kq"));
     let event = world
         .controller("endpointslice-controller")
         .request(t.rng, t.now, "update", slice)
@@ -168,11 +190,16 @@ fn replace_pod(index: usize, slot: usize, set: &str, world: &mut World, t: &mut 
     t.send(event);
     let kubelet = world.nodes[node].kubelet.clone();
     t.pass(0.05, 0.3);
-    let account = Target::core("serviceaccounts").ns(&ns).name(&name).sub("token");
+    let account = Target::core("serviceaccounts")
+        .ns(&ns)
+        .name(&name)
+        .sub("token");
     let event = kubelet.request(t.rng, t.now, "create", account);
     t.send(event);
     t.pass(0.2, 0.9);
-    let event = kubelet.request(t.rng, t.now, "patch", pod.sub("status")).sends(status);
+    let event = kubelet
+        .request(t.rng, t.now, "patch", pod.sub("status"))
+        .sends(status);
     t.send(event);
     let old = std::mem::replace(&mut world.apps[index].pods[slot], fresh);
     let gone = Target::core("pods").ns(&ns).name(&old.name);
@@ -194,14 +221,22 @@ fn replace_pod(index: usize, slot: usize, set: &str, world: &mut World, t: &mut 
 pub fn gitops_change(world: &mut World, t: &mut Traffic<'_>) -> Duration {
     let client = world.agent(Operator::Kustomize).client.clone();
     let app = t.rng.below(world.apps.len());
-    let (ns, name) = (world.apps[app].namespace.clone(), world.apps[app].name.clone());
+    let (ns, name) = (
+        world.apps[app].namespace.clone(),
+        world.apps[app].name.clone(),
+    );
     if t.rng.chance(0.3) {
         // A team's workload gets a right that it needs.
         let revision = world.revise();
         let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]);
         let role = body::role(&ns, &name, json!({}), rules, revision);
         let event = client
-            .request(t.rng, t.now, "patch", Target::rbac("roles").ns(&ns).name(&name))
+            .request(
+                t.rng,
+                t.now,
+                "patch",
+                Target::rbac("roles").ns(&ns).name(&name),
+            )
             .query("fieldManager=kustomize-controller&force=true")
             .code(201)
             .writes(role.to_string());
@@ -210,13 +245,24 @@ pub fn gitops_change(world: &mut World, t: &mut Traffic<'_>) -> Duration {
         let binding = body::binding(&ns, &name, ("Role", &name), &subjects, revision);
         t.pass(0.02, 0.1);
         let event = client
-            .request(t.rng, t.now, "patch", Target::rbac("rolebindings").ns(&ns).name(&name))
+            .request(
+                t.rng,
+                t.now,
+                "patch",
+                Target::rbac("rolebindings").ns(&ns).name(&name),
+            )
             .query("fieldManager=kustomize-controller&force=true")
             .code(201)
             .writes(binding.to_string());
         t.send(event);
     } else {
-        rollout(&client, "fieldManager=kustomize-controller&force=true", app, world, t);
+        rollout(
+            &client,
+            "fieldManager=kustomize-controller&force=true",
+            app,
+            world,
+            t,
+        );
     }
     t.rng.wait(2400.0)
 }
@@ -229,12 +275,17 @@ pub fn autoscaling(world: &mut World, t: &mut Traffic<'_>) -> Duration {
     let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {"name": app.name, "namespace": app.namespace, "resourceVersion": revision.to_string()},
         "spec": {"replicas": replicas}, "status": {"replicas": app.pods.len()}});
-    let target = Target::of("apps", "v1", "deployments").ns(&app.namespace).name(&app.name).sub("scale");
+    let target = Target::of("apps", "v1", "deployments")
+        .ns(&app.namespace)
+        .name(&app.name)
+        .sub("scale");
     let hpa = world.controller("horizontal-pod-autoscaler");
     let get = hpa.request(t.rng, t.now, "get", target.clone());
     t.send(get);
     t.pass(0.01, 0.05);
-    let event = hpa.request(t.rng, t.now, "update", target).writes(scale.to_string());
+    let event = hpa
+        .request(t.rng, t.now, "update", target)
+        .writes(scale.to_string());
     t.send(event);
     t.rng.wait(45.0)
 }
@@ -278,16 +329,27 @@ pub fn upgrade(world: &mut World, t: &mut Traffic<'_>) -> Duration {
         .apps
         .iter()
         .enumerate()
-        .flat_map(|(a, app)| app.pods.iter().enumerate().map(move |(p, pod)| (a, p, pod.node)))
+        .flat_map(|(a, app)| {
+            app.pods
+                .iter()
+                .enumerate()
+                .map(move |(p, pod)| (a, p, pod.node))
+        })
         .filter(|(_, _, node)| *node == index)
         .map(|(a, p, _)| (a, p))
         .collect();
     for (app, slot) in evicted {
         t.pass(0.5, 5.0);
         let pod = &world.apps[app].pods[slot];
-        let target = Target::core("pods").ns(&world.apps[app].namespace).name(&pod.name).sub("eviction");
-        let body = json!({"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": pod.name}});
-        let event = aks.request(t.rng, t.now, "create", target).sends(body.to_string());
+        let target = Target::core("pods")
+            .ns(&world.apps[app].namespace)
+            .name(&pod.name)
+            .sub("eviction");
+        let body =
+            json!({"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": pod.name}});
+        let event = aks
+            .request(t.rng, t.now, "create", target)
+            .sends(body.to_string());
         t.send(event);
         let set = t.rng.suffix(9);
         replace_pod(app, slot, &set, world, t);

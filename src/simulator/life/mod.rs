@@ -91,7 +91,10 @@ pub(crate) fn routines(world: &World, rng: &mut Rng) -> Vec<(Routine, Duration)>
     all.push((Routine::Upgrade, rng.wait(200_000.0)));
     for person in 0..world.people.len() {
         let soon = if rng.chance(0.25) { 20.0 } else { 900.0 };
-        all.push((Routine::Person(person), rng.turn(1.0).mul_f64(rng.unit() * soon)));
+        all.push((
+            Routine::Person(person),
+            rng.turn(1.0).mul_f64(rng.unit() * soon),
+        ));
     }
     all
 }

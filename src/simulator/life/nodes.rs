@@ -62,7 +62,10 @@ pub fn pod_status(node: usize, world: &mut World, t: &mut Traffic<'_>) -> Durati
     if t.rng.chance(0.3) {
         let (reason, message) = *t.rng.pick(&[
             ("Pulled", "Container image already present on machine"),
-            ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503"),
+            (
+                "Unhealthy",
+                "Readiness probe failed: HTTP probe failed with statuscode: 503",
+            ),
             ("BackOff", "Back-off restarting failed container app in pod"),
             ("Started", "Started container app"),
         ]);
@@ -70,7 +73,13 @@ pub fn pod_status(node: usize, world: &mut World, t: &mut Traffic<'_>) -> Durati
         let event = node
             .kubelet
             .request(t.rng, t.now, "create", target)
-            .sends(body::pod_event(&app.namespace, &pod.name, reason, message, t.now));
+            .sends(body::pod_event(
+                &app.namespace,
+                &pod.name,
+                reason,
+                message,
+                t.now,
+            ));
         t.send(event);
     }
     t.rng.turn(30.0)
@@ -83,7 +92,9 @@ pub fn reads(node: usize, world: &mut World, t: &mut Traffic<'_>) -> Duration {
     let kubelet = &node.kubelet;
     let event = match t.rng.below(10) {
         0..=2 => {
-            let config = Target::core("configmaps").ns(ns).name(&format!("{name}-config"));
+            let config = Target::core("configmaps")
+                .ns(ns)
+                .name(&format!("{name}-config"));
             kubelet.request(t.rng, t.now, "get", config)
         }
         3 => {
@@ -91,7 +102,10 @@ pub fn reads(node: usize, world: &mut World, t: &mut Traffic<'_>) -> Duration {
             kubelet.request(t.rng, t.now, "get", secret)
         }
         4 => {
-            let account = Target::core("serviceaccounts").ns(ns).name(name).sub("token");
+            let account = Target::core("serviceaccounts")
+                .ns(ns)
+                .name(name)
+                .sub("token");
             let annotation = format!("JTI={}", t.rng.uuid());
             let mut event = kubelet.request(t.rng, t.now, "create", account);
             event.annotations.push((
@@ -139,11 +153,27 @@ pub fn reads(node: usize, world: &mut World, t: &mut Traffic<'_>) -> Duration {
 /// What DaemonSets do with the API server, each under its own account.
 pub fn agents(node: usize, world: &mut World, t: &mut Traffic<'_>) -> Duration {
     let (kind, verb, target) = match t.rng.below(6) {
-        0 => (Operator::CsiDisk, "get", Target::of("storage.k8s.io", "v1", "csinodes").name(&world.nodes[node].name)),
-        1 => (Operator::CloudNode, "get", Target::core("nodes").name(&world.nodes[node].name)),
+        0 => (
+            Operator::CsiDisk,
+            "get",
+            Target::of("storage.k8s.io", "v1", "csinodes").name(&world.nodes[node].name),
+        ),
+        1 => (
+            Operator::CloudNode,
+            "get",
+            Target::core("nodes").name(&world.nodes[node].name),
+        ),
         2 => (Operator::AmaLogs, "list", Target::core("pods")),
-        3 => (Operator::CoreDns, "watch", Target::of("discovery.k8s.io", "v1", "endpointslices")),
-        4 => (Operator::AmaLogs, "get", Target::core("nodes").name(&world.nodes[node].name)),
+        3 => (
+            Operator::CoreDns,
+            "watch",
+            Target::of("discovery.k8s.io", "v1", "endpointslices"),
+        ),
+        4 => (
+            Operator::AmaLogs,
+            "get",
+            Target::core("nodes").name(&world.nodes[node].name),
+        ),
         _ => (Operator::KubeStateMetrics, "watch", Target::core("pods")),
     };
     let client = world.agent(kind).client.clone();

@@ -35,7 +35,9 @@ pub fn turn(kind: Operator, world: &mut World, t: &mut Traffic<'_>) -> Duration 
 /// GitOps compares everything by server-side dry runs, access rights too.
 fn reconcile(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
     const FLUX: &str = "kustomize.toolkit.fluxcd.io";
-    let name = *t.rng.pick(&["apps", "infrastructure", "access", "monitoring"]);
+    let name = *t
+        .rng
+        .pick(&["apps", "infrastructure", "access", "monitoring"]);
     let source = Target::of("source.toolkit.fluxcd.io", "v1", "gitrepositories");
     let event = client.request(t.rng, t.now, "get", source.ns("flux-system").name("fleet"));
     t.send(event);
@@ -54,9 +56,12 @@ fn reconcile(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duratio
         _ => (0..3)
             .map(|_| {
                 let app = t.rng.pick(&world.apps);
-                let target = Target::of("apps", "v1", "deployments").ns(&app.namespace).name(&app.name);
+                let target = Target::of("apps", "v1", "deployments")
+                    .ns(&app.namespace)
+                    .name(&app.name);
                 let count = app.pods.len();
-                let object = body::deployment(&app.namespace, &app.name, &app.image, count, revision);
+                let object =
+                    body::deployment(&app.namespace, &app.name, &app.image, count, revision);
                 (target, object.to_string())
             })
             .collect(),
@@ -70,7 +75,10 @@ fn reconcile(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duratio
         t.send(event);
     }
     t.pass(0.01, 0.2);
-    let status = Target::of(FLUX, "v1", "kustomizations").ns("flux-system").name(name).sub("status");
+    let status = Target::of(FLUX, "v1", "kustomizations")
+        .ns("flux-system")
+        .name(name)
+        .sub("status");
     let event = client
         .request(t.rng, t.now, "patch", status)
         .query("fieldManager=kustomize-controller");
@@ -81,7 +89,13 @@ fn reconcile(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duratio
 /// The administrators' own binding, which stands since the cluster was made.
 pub fn platform_admins(revision: u64) -> serde_json::Value {
     let subjects = [body::group_subject(ADMIN_GROUP)];
-    body::binding("", "platform-admins", ("ClusterRole", "cluster-admin"), &subjects, revision)
+    body::binding(
+        "",
+        "platform-admins",
+        ("ClusterRole", "cluster-admin"),
+        &subjects,
+        revision,
+    )
 }
 
 pub fn ci_deployer(revision: u64) -> serde_json::Value {
@@ -128,8 +142,14 @@ fn certificates(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Dura
     }
     if t.rng.chance(0.05) {
         // The injector writes authorities into webhooks.
-        let injector = client.with_agent("cert-manager-cainjector/v1.17.1 (linux/amd64) cert-manager/8ec25b2");
-        let target = Target::of("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations").name("cert-manager-webhook");
+        let injector =
+            client.with_agent("cert-manager-cainjector/v1.17.1 (linux/amd64) cert-manager/8ec25b2");
+        let target = Target::of(
+            "admissionregistration.k8s.io",
+            "v1",
+            "validatingwebhookconfigurations",
+        )
+        .name("cert-manager-webhook");
         let patch = json!({"webhooks": [{"name": "webhook.cert-manager.io", "clientConfig": {"caBundle": "LS0tLS1CRUdJTg=="}}]});
         let event = injector
             .request(t.rng, t.now, "patch", target)
@@ -145,7 +165,9 @@ fn certificates(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Dura
 
 fn ingress(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
     let app = t.rng.pick(&world.apps);
-    let target = Target::of("networking.k8s.io", "v1", "ingresses").ns(&app.namespace).name(&app.name);
+    let target = Target::of("networking.k8s.io", "v1", "ingresses")
+        .ns(&app.namespace)
+        .name(&app.name);
     let object = json!({
         "kind": "Ingress", "apiVersion": "networking.k8s.io/v1",
         "metadata": {"name": app.name, "namespace": app.namespace},
@@ -155,9 +177,13 @@ fn ingress(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration 
                 "backend": {"service": {"name": app.name, "port": {"name": "http"}}}}]}}]},
         "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.70"}]}},
     });
-    let event = client.request(t.rng, t.now, "update", target.sub("status")).writes(object.to_string());
+    let event = client
+        .request(t.rng, t.now, "update", target.sub("status"))
+        .writes(object.to_string());
     t.send(event);
-    let lease = Target::of("coordination.k8s.io", "v1", "leases").ns("ingress-nginx").name("ingress-nginx-leader");
+    let lease = Target::of("coordination.k8s.io", "v1", "leases")
+        .ns("ingress-nginx")
+        .name("ingress-nginx-leader");
     let event = client.request(t.rng, t.now, "update", lease);
     t.send(event);
     t.rng.turn(12.0)
@@ -169,8 +195,15 @@ fn scrape(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
         0 => client.request(t.rng, t.now, "get", Target::url("/metrics")),
         1 => {
             let node = t.rng.pick(&world.nodes).name.clone();
-            let mut event = client.request(t.rng, t.now, "get", Target::core("nodes").name(&node).sub("proxy"));
-            event.uri.push_str(*t.rng.pick(&["/metrics", "/metrics/cadvisor"]));
+            let mut event = client.request(
+                t.rng,
+                t.now,
+                "get",
+                Target::core("nodes").name(&node).sub("proxy"),
+            );
+            event
+                .uri
+                .push_str(*t.rng.pick(&["/metrics", "/metrics/cadvisor"]));
             let [started, complete] = event.long(Duration::from_millis(180));
             t.send(started);
             complete
@@ -190,11 +223,18 @@ fn scrape(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
 }
 
 fn node_metrics(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
-    let target = Target::core("configmaps").ns("kube-system").name("extension-apiserver-authentication");
+    let target = Target::core("configmaps")
+        .ns("kube-system")
+        .name("extension-apiserver-authentication");
     let event = client.request(t.rng, t.now, "get", target);
     t.send(event);
     let node = t.rng.pick(&world.nodes).name.clone();
-    let event = client.request(t.rng, t.now, "get", Target::core("nodes").name(&node).sub("metrics"));
+    let event = client.request(
+        t.rng,
+        t.now,
+        "get",
+        Target::core("nodes").name(&node).sub("metrics"),
+    );
     t.send(event);
     t.rng.turn(15.0)
 }
@@ -206,11 +246,17 @@ fn gatekeeper(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Durati
         "deployments" => Target::of("apps", "v1", resource),
         _ => Target::core(resource),
     };
-    let event = client.request(t.rng, t.now, "list", target).query("limit=500");
+    let event = client
+        .request(t.rng, t.now, "list", target)
+        .query("limit=500");
     t.send(event);
-    let status = Target::of("constraints.gatekeeper.sh", "v1beta1", "k8sazurev2noprivilege")
-        .name("azurepolicy-k8sazurev2noprivilege-2e8f")
-        .sub("status");
+    let status = Target::of(
+        "constraints.gatekeeper.sh",
+        "v1beta1",
+        "k8sazurev2noprivilege",
+    )
+    .name("azurepolicy-k8sazurev2noprivilege-2e8f")
+    .sub("status");
     let event = client.request(t.rng, t.now, "update", status);
     t.send(event);
     if t.rng.chance(0.02) {
@@ -223,7 +269,10 @@ fn gatekeeper(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Durati
         let event: Event = who
             .request(t.rng, t.now, "create", target)
             .query("fieldManager=kubectl-client-side-apply")
-            .sends(body::deployment(&app.namespace, "cache", "docker.io/library/redis:7.4", 1, 0).to_string())
+            .sends(
+                body::deployment(&app.namespace, "cache", "docker.io/library/redis:7.4", 1, 0)
+                    .to_string(),
+            )
             .fails(403, "Forbidden", message);
         t.send(event);
     }
@@ -231,8 +280,12 @@ fn gatekeeper(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Durati
 }
 
 fn azure_policy(client: &Client, _world: &mut World, t: &mut Traffic<'_>) -> Duration {
-    let target = Target::of("constraints.gatekeeper.sh", "v1beta1", "k8sazurev2noprivilege")
-        .name("azurepolicy-k8sazurev2noprivilege-2e8f");
+    let target = Target::of(
+        "constraints.gatekeeper.sh",
+        "v1beta1",
+        "k8sazurev2noprivilege",
+    )
+    .name("azurepolicy-k8sazurev2noprivilege-2e8f");
     let verb = if t.rng.chance(0.2) { "update" } else { "get" };
     let event = client.request(t.rng, t.now, verb, target);
     t.send(event);
@@ -241,11 +294,19 @@ fn azure_policy(client: &Client, _world: &mut World, t: &mut Traffic<'_>) -> Dur
 
 /// Lists everything, and freezes a database for its snapshot by a command in its pod.
 fn backup(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
-    for resource in ["pods", "configmaps", "persistentvolumeclaims", "services", "serviceaccounts"] {
+    for resource in [
+        "pods",
+        "configmaps",
+        "persistentvolumeclaims",
+        "services",
+        "serviceaccounts",
+    ] {
         let app = t.rng.pick(&world.apps);
         let target = Target::core(resource).ns(&app.namespace);
         t.pass(0.02, 0.2);
-        let event = client.request(t.rng, t.now, "list", target).query("limit=500");
+        let event = client
+            .request(t.rng, t.now, "list", target)
+            .query("limit=500");
         t.send(event);
     }
     if let Some(app) = world.apps.iter().find(|app| app.namespace == "payments") {
@@ -253,13 +314,23 @@ fn backup(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
         let pod = &app.pods[0].name;
         let query = "command=%2Fsbin%2Ffsfreeze&command=--freeze&command=%2Fdata&container=app&stderr=true&stdout=true";
         let event = client
-            .request(t.rng, t.now, "create", Target::core("pods").ns(&app.namespace).name(pod).sub("exec"))
+            .request(
+                t.rng,
+                t.now,
+                "create",
+                Target::core("pods")
+                    .ns(&app.namespace)
+                    .name(pod)
+                    .sub("exec"),
+            )
             .query(query)
             .code(101);
         let stages = event.long(Duration::from_millis(420));
         t.send_all(stages);
     }
-    let status = Target::of("velero.io", "v1", "backups").ns("velero").name("nightly");
+    let status = Target::of("velero.io", "v1", "backups")
+        .ns("velero")
+        .name("nightly");
     let event = client.request(t.rng, t.now, "patch", status);
     t.send(event);
     t.rng.turn(240.0)
@@ -273,7 +344,9 @@ fn lists(kind: Operator, client: &Client, world: &mut World, t: &mut Traffic<'_>
         }
         Operator::Keda => {
             let app = t.rng.pick(&world.apps);
-            let target = Target::of("keda.sh", "v1alpha1", "scaledobjects").ns(&app.namespace).name(&app.name);
+            let target = Target::of("keda.sh", "v1alpha1", "scaledobjects")
+                .ns(&app.namespace)
+                .name(&app.name);
             client.request(t.rng, t.now, "patch", target.sub("status"))
         }
         _ => {
@@ -287,9 +360,18 @@ fn lists(kind: Operator, client: &Client, world: &mut World, t: &mut Traffic<'_>
 
 fn reads_configuration(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
     let target = Target::core("configmaps").ns("kube-system");
-    let name = *t.rng.pick(&["coredns", "azure-ip-masq-agent-config", "container-azm-ms-agentconfig", "extension-apiserver-authentication"]);
+    let name = *t.rng.pick(&[
+        "coredns",
+        "azure-ip-masq-agent-config",
+        "container-azm-ms-agentconfig",
+        "extension-apiserver-authentication",
+    ]);
     let event = client.request(t.rng, t.now, "get", target.name(name));
-    let event = if name.starts_with("container-azm") { event.not_found() } else { event };
+    let event = if name.starts_with("container-azm") {
+        event.not_found()
+    } else {
+        event
+    };
     t.send(event);
     if t.rng.chance(0.1) {
         let node = t.rng.pick(&world.nodes).name.clone();
@@ -305,17 +387,40 @@ pub fn workload(world: &mut World, t: &mut Traffic<'_>) -> Duration {
     let (ns, name) = (app.namespace.as_str(), app.name.as_str());
     let client = &app.client;
     let event = match t.rng.below(40) {
-        0..=13 => client.request(t.rng, t.now, "get", Target::core("configmaps").ns(ns).name(&format!("{name}-config"))),
+        0..=13 => client.request(
+            t.rng,
+            t.now,
+            "get",
+            Target::core("configmaps")
+                .ns(ns)
+                .name(&format!("{name}-config")),
+        ),
         14..=25 => {
-            let lease = Target::of("coordination.k8s.io", "v1", "leases").ns(ns).name(name);
+            let lease = Target::of("coordination.k8s.io", "v1", "leases")
+                .ns(ns)
+                .name(name);
             client.request(t.rng, t.now, "update", lease)
         }
         26..=33 => client.request(t.rng, t.now, "list", Target::core("endpoints").ns(ns)),
-        34..=37 => client.request(t.rng, t.now, "get", Target::core("secrets").ns(ns).name(&format!("{name}-credentials"))),
+        34..=37 => client.request(
+            t.rng,
+            t.now,
+            "get",
+            Target::core("secrets")
+                .ns(ns)
+                .name(&format!("{name}-credentials")),
+        ),
         38 => client
             .request(t.rng, t.now, "list", Target::core("pods").ns(ns))
             .query(&format!("labelSelector=app%3D{name}")),
-        _ => client.request(t.rng, t.now, "get", Target::core("configmaps").ns(ns).name("feature-flags")).not_found(),
+        _ => client
+            .request(
+                t.rng,
+                t.now,
+                "get",
+                Target::core("configmaps").ns(ns).name("feature-flags"),
+            )
+            .not_found(),
     };
     t.send(event);
     t.rng.wait(1.2)

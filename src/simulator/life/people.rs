@@ -69,7 +69,9 @@ fn overview(client: &Client, home: usize, world: &World, t: &mut Traffic<'_>) {
         Target::core("events").ns(ns),
     ] {
         t.pass(0.02, 0.3);
-        let event = client.request(t.rng, t.now, "list", target).query("limit=500");
+        let event = client
+            .request(t.rng, t.now, "list", target)
+            .query("limit=500");
         t.send(event);
     }
     let pods = Target::core("pods").ns(ns);
@@ -87,44 +89,86 @@ fn command(client: &Client, duty: Duty, index: usize, world: &mut World, t: &mut
     let pods = Target::core("pods").ns(&ns);
     let deployments = Target::of("apps", "v1", "deployments").ns(&ns);
     let event = match t.rng.below(100) {
-        0..=24 => client.request(t.rng, t.now, "list", pods).query("limit=500"),
+        0..=24 => client
+            .request(t.rng, t.now, "list", pods)
+            .query("limit=500"),
         25..=36 => {
             let get = client.request(t.rng, t.now, "get", pods.name(&pod));
             t.send(get);
             t.pass(0.02, 0.2);
             let query = format!("fieldSelector=involvedObject.name%3D{pod}&limit=500");
-            client.request(t.rng, t.now, "list", Target::core("events").ns(&ns)).query(&query)
+            client
+                .request(t.rng, t.now, "list", Target::core("events").ns(&ns))
+                .query(&query)
         }
         37..=54 => {
             let log = pods.name(&pod).sub("log");
             let follow = t.rng.chance(0.4);
-            let query = if follow { "container=app&follow=true&tailLines=100" } else { "container=app&tailLines=200" };
+            let query = if follow {
+                "container=app&follow=true&tailLines=100"
+            } else {
+                "container=app&tailLines=200"
+            };
             let lasts = t.rng.wait(if follow { 90.0 } else { 0.2 });
             let event = client.request(t.rng, t.now, "get", log).query(query);
             let [started, complete] = event.long(lasts);
             t.send(started);
             complete
         }
-        55..=66 => client.request(t.rng, t.now, "list", deployments).query("limit=500"),
+        55..=66 => client
+            .request(t.rng, t.now, "list", deployments)
+            .query("limit=500"),
         67..=71 => client.request(t.rng, t.now, "list", Target::core("services").ns(&ns)),
-        72..=75 => client.request(t.rng, t.now, "list", Target::of("metrics.k8s.io", "v1beta1", "pods").ns(&ns)),
-        76..=79 => client.request(t.rng, t.now, "get", Target::core("configmaps").ns(&ns).name(&format!("{name}-config"))),
+        72..=75 => client.request(
+            t.rng,
+            t.now,
+            "list",
+            Target::of("metrics.k8s.io", "v1beta1", "pods").ns(&ns),
+        ),
+        76..=79 => client.request(
+            t.rng,
+            t.now,
+            "get",
+            Target::core("configmaps")
+                .ns(&ns)
+                .name(&format!("{name}-config")),
+        ),
         80..=83 => {
             let review = Target::of("authorization.k8s.io", "v1", "selfsubjectaccessreviews");
             client
                 .request(t.rng, t.now, "create", review)
-                .writes(body::access_review(&client.identity.name, "create", "deployments", &ns))
+                .writes(body::access_review(
+                    &client.identity.name,
+                    "create",
+                    "deployments",
+                    &ns,
+                ))
         }
         // A slip of the fingers.
-        84..=87 => client.request(t.rng, t.now, "get", deployments.name(&format!("{name}s"))).not_found(),
+        84..=87 => client
+            .request(t.rng, t.now, "get", deployments.name(&format!("{name}s")))
+            .not_found(),
         88..=90 => {
             // Not one's own namespace.
-            let target = Target::core("secrets").ns(&ns).name(&format!("{name}-credentials"));
+            let target = Target::core("secrets")
+                .ns(&ns)
+                .name(&format!("{name}-credentials"));
             let event = client.request(t.rng, t.now, "get", target);
-            if duty == Duty::Platform { event } else { event.forbidden() }
+            if duty == Duty::Platform {
+                event
+            } else {
+                event.forbidden()
+            }
         }
-        91..=93 => client.request(t.rng, t.now, "list", Target::core("nodes")).query("limit=500"),
-        94..=95 => client.request(t.rng, t.now, "list", Target::of("autoscaling", "v2", "horizontalpodautoscalers").ns(&ns)),
+        91..=93 => client
+            .request(t.rng, t.now, "list", Target::core("nodes"))
+            .query("limit=500"),
+        94..=95 => client.request(
+            t.rng,
+            t.now,
+            "list",
+            Target::of("autoscaling", "v2", "horizontalpodautoscalers").ns(&ns),
+        ),
         96..=97 => {
             let role = Target::rbac("rolebindings").ns(&ns);
             client.request(t.rng, t.now, "list", role)
