@@ -201,15 +201,15 @@ fn scrape(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
                 "get",
                 Target::core("nodes").name(&node).sub("proxy"),
             );
-            event
-                .uri
-                .push_str(*t.rng.pick(&["/metrics", "/metrics/cadvisor"]));
+            let path = *t.rng.pick(&["/metrics", "/metrics/cadvisor"]);
+            event.uri.push_str(path);
             let [started, complete] = event.long(Duration::from_millis(180));
             t.send(started);
             complete
         }
         _ => {
-            let target = Target::core(*t.rng.pick(&["pods", "endpoints", "services"]));
+            let resource = *t.rng.pick(&["pods", "endpoints", "services"]);
+            let target = Target::core(resource);
             let event = client
                 .request(t.rng, t.now, "watch", target)
                 .query("allowWatchBookmarks=true&timeoutSeconds=330&watch=true");
@@ -350,7 +350,8 @@ fn lists(kind: Operator, client: &Client, world: &mut World, t: &mut Traffic<'_>
             client.request(t.rng, t.now, "patch", target.sub("status"))
         }
         _ => {
-            let target = Target::core(*t.rng.pick(&["secrets", "configmaps", "nodes"]));
+            let resource = *t.rng.pick(&["secrets", "configmaps", "nodes"]);
+            let target = Target::core(resource);
             client.request(t.rng, t.now, "list", target)
         }
     };
