@@ -21,6 +21,10 @@ use crate::simulator::{Campaign, Family, Truth};
 /// Milliseconds; a notification later than a minute counts as that late.
 const LATEST: u64 = 60_000;
 
+/// Columns of a narrow terminal, and those before an alert's text.
+const WIDTH: usize = 100;
+const INDENT: usize = 19;
+
 pub struct Report {
     colour: bool,
     /// Rows of the coverage table by detector.
@@ -204,13 +208,27 @@ impl Report {
         });
         let detail = format!("{} · {}{latency}", short(&alert.cluster), alert.detector.id);
         let mut out = io::stdout().lock();
-        writeln!(
-            out,
-            "{since:>6.1}s {} {}\n                   {}",
-            self.paint(codes, &badge),
-            bounded(&alert.summary, 160),
-            self.paint("2", &bounded(&detail, 160)),
-        )?;
+        let mut lines = wrapped(&bounded(&alert.summary, 240), WIDTH - INDENT).into_iter();
+        let first = lines.next().unwrap_or_default();
+        writeln!(out, "{since:>6.1}s {} {first}", self.paint(codes, &badge))?;
+        for line in lines {
+            writeln!(out, "{:INDENT$}{line}", "")?;
+        }
+        let detail = self.paint("2", &bounded(&detail, 160));
+        writeln!(out, "{:INDENT$}{detail}", "")?;
+        out.flush()
+    }
+
+    /// Says now and then that all goes on.
+    pub fn progress(&self, read: u64) -> io::Result<()> {
+        let since = self.began.elapsed().as_secs_f64();
+        let text = format!(
+            "{since:>6.1}s {:11}{} records judged so far",
+            "",
+            grouped(read)
+        );
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", self.paint("2", &text))?;
         out.flush()
     }
 
@@ -384,6 +402,28 @@ fn latency(alert: &Alert, at: Instant, published: &Published) -> Option<Duration
 /// The last part of an ARM id.
 fn short(cluster: &str) -> &str {
     cluster.rsplit('/').next().unwrap_or(cluster)
+}
+
+/// Lines of at most `width` characters, broken between words where there are some.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        let line = lines.last_mut().expect("there is a line at least");
+        if used > 0 && used + 1 + length > width {
+            lines.push(word.to_owned());
+            used = length;
+        } else {
+            if used > 0 {
+                line.push(' ');
+                used += 1;
+            }
+            line.push_str(word);
+            used += length;
+        }
+    }
+    lines
 }
 
 fn grouped(number: u64) -> String {

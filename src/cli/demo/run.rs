@@ -35,6 +35,9 @@ const PARTITIONS: u32 = 4;
 /// How long the end waits for what was published to be read, judged and delivered.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often the demo says that it goes on.
+const PROGRESS: Duration = Duration::from_secs(10);
+
 /// Without an end, attacks come in rounds of this length.
 const ROUND: Duration = Duration::from_secs(60);
 
@@ -90,10 +93,11 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         report,
         arrivals,
         published: Arc::clone(&published),
+        read: Arc::clone(&daemon.read),
     };
     stage.until_end(publishing, &stop).await?;
     let flowed = flow.elapsed();
-    stage.until_read(&daemon.read).await?;
+    stage.until_read().await?;
     stage.while_stopping(daemon.daemon.stop()).await?;
     let passed = stage.report.summary(&published, flowed)?;
 
@@ -209,6 +213,7 @@ struct Watching {
     report: Report,
     arrivals: mpsc::Receiver<Arrival>,
     published: Arc<Published>,
+    read: Arc<AtomicU64>,
 }
 
 impl Watching {
@@ -226,8 +231,11 @@ impl Watching {
         stop: &AtomicBool,
     ) -> anyhow::Result<()> {
         let mut interrupted = false;
+        let mut ticks = tokio::time::interval(PROGRESS);
+        ticks.tick().await;
         loop {
             tokio::select! {
+                _ = ticks.tick() => self.report.progress(self.read.load(Ordering::Relaxed))?,
                 arrival = self.arrivals.recv() => self.show(arrival)?,
                 ended = &mut publishing => return ended?,
                 _ = tokio::signal::ctrl_c() => {
@@ -242,7 +250,8 @@ impl Watching {
     }
 
     /// Until the daemon has read what was published.
-    async fn until_read(&mut self, read: &AtomicU64) -> anyhow::Result<()> {
+    async fn until_read(&mut self) -> anyhow::Result<()> {
+        let read = Arc::clone(&self.read);
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while read.load(Ordering::Relaxed) < self.published.records.load(Ordering::Relaxed) {
             tokio::select! {
