@@ -6,13 +6,12 @@ use std::process::{Command, Stdio};
 #[test]
 fn every_attack_is_alerted_once_and_nothing_else() {
     let output = Command::new(env!("CARGO_BIN_EXE_lanner"))
-        .args(["demo", "--for", "12s"])
+        .args(["demo", "--for", "12s", "--seed", "5"])
         .stdin(Stdio::null())
         .output()
         .expect("the program starts");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    // The text names the seed, by which a failure can be repeated.
     assert!(output.status.success(), "{text}\n{errors}");
     assert!(text.contains("6 planted, 6 alerted"), "{text}");
     assert!(!text.contains('\x1b'), "no colours but on a terminal");

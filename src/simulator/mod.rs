@@ -6,15 +6,17 @@
 //! [`archive`] holds them by the hour.
 //!
 //! ```text
-//! site, world    who and what there is       ─┐
-//! life           ordinary routines, by turns  ├─ agenda (by time) → event → record → bytes
-//! attack         campaigns, round by round   ─┘                     └→ truth
+//! site, cast, world  who and what there is       ─┐
+//! life               ordinary routines, by turns  ├─ agenda (by time) → event → record → bytes
+//! attack             campaigns, round by round   ─┘                       └→ truth
 //! ```
 
 pub mod archive;
-pub mod attack;
+mod attack;
 mod body;
+mod cast;
 mod event;
+mod identity;
 mod life;
 pub mod record;
 mod rng;

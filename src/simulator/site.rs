@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::event::Identity;
+use super::identity::Identity;
 use super::rng::Rng;
 
 /// Networks that people and CI come from.

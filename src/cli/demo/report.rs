@@ -27,6 +27,7 @@ const INDENT: usize = 19;
 
 pub struct Report {
     colour: bool,
+    lasts: Option<Duration>,
     /// Rows of the coverage table by detector.
     covers: BTreeMap<String, Vec<String>>,
     began: Instant,
@@ -69,9 +70,10 @@ impl Receipts {
 }
 
 impl Report {
-    pub fn new(detectors: &[Detector]) -> Report {
+    pub fn new(detectors: &[Detector], lasts: Option<Duration>) -> Report {
         Report {
             colour: output::colour(),
+            lasts,
             covers: detectors
                 .iter()
                 .filter(|detector| detector.enabled)
@@ -257,6 +259,11 @@ impl Report {
                 megabytes / seconds
             ),
         )?;
+        let asked = self.lasts.map_or(seconds, |lasts| lasts.as_secs_f64());
+        if seconds > 1.15 * asked {
+            let text = "more than could be published in the time asked for; try a lower --rate";
+            self.line(&mut out, "", &self.paint("1;33", text))?;
+        }
         let unread = records.saturating_sub(self.read);
         if unread > 0 {
             self.line(

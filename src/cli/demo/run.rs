@@ -73,7 +73,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let _ = logs::init(&setup.config().telemetry);
     let hub = setup.config().eventhubs.get("demo").cloned();
     let hub = hub.context("the demo's configuration names its hub")?;
-    let mut report = Report::new(&setup.detectors);
+    let mut report = Report::new(&setup.detectors, arguments.lasts);
     report.header(&emulator.endpoint(), &receivers, arguments, seed)?;
 
     let daemon = start(setup).await?;
