@@ -5,31 +5,32 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use lanner::alert::Alert;
+use lanner::alert::{Alert, Kind, Severity};
 use lanner::detect::load;
 use lanner::simulator::score::score;
 use lanner::simulator::{Campaigns, ClusterSpec, Scenario, Simulator, Verdict, archive};
 
-/// Half an hour of three small clusters, with nearly every way to attack that the simulator knows.
+/// Five minutes of three small clusters, with every way to attack that the simulator knows.
 fn scenario(seed: u64) -> Scenario {
-    let duration = Duration::from_secs(1800);
+    let duration = Duration::from_secs(300);
     Scenario {
         seed,
-        start: "2026-11-20T10:40:00Z".parse().expect("a literal time"),
+        start: "2026-11-20T15:00:00Z".parse().expect("a literal time"),
         duration,
         clusters: ClusterSpec::three(12.0),
         clock: 0,
         campaigns: Campaigns {
-            per_family: 4,
+            per_family: 8,
             round: duration,
             window: (0.02, 0.7),
-            notable: false,
+            notable: true,
         },
     }
 }
 
 #[test]
 fn attacks_are_found_and_ordinary_life_is_quiet() {
+    // Other seeds by hand: SEED=12 cargo test --test simulator.
     let seed = std::env::var("SEED").map_or(11, |seed| seed.parse().expect("a number"));
     let folder = tempfile::tempdir().expect("a folder");
     let mut simulator = Simulator::new(scenario(seed));
@@ -39,12 +40,14 @@ fn attacks_are_found_and_ordinary_life_is_quiet() {
     let config = folder.path().join("lanner.toml");
     std::fs::write(&config, simulator.site().configuration()).expect("a file");
 
+    let begun = std::time::Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_lanner"))
         .args(["replay", "--format", "ndjson", "--config"])
         .arg(&config)
         .arg(folder.path().join("logs"))
         .output()
         .expect("the program runs");
+    println!("replayed {records} records in {:?}", begun.elapsed());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let alerts: Vec<Alert> = output
@@ -60,7 +63,9 @@ fn attacks_are_found_and_ordinary_life_is_quiet() {
         .map(|detector| (detector.id, detector.covers))
         .collect();
     let truth = simulator.truth();
-    assert_eq!(truth.campaigns.len(), 24);
+    let attacks = truth.campaigns.iter();
+    let attacks = attacks.filter(|campaign| campaign.verdict == Verdict::Attack);
+    assert_eq!(attacks.count(), 48);
     let rows = |detector: &str| covers.get(detector).map_or(&[][..], Vec::as_slice);
     let score = score(truth, &alerts, rows, |campaign| {
         campaign.verdict == Verdict::Attack
@@ -75,6 +80,8 @@ fn attacks_are_found_and_ordinary_life_is_quiet() {
         .stray
         .iter()
         .map(|index| &alerts[*index])
+        // What the default route tells people.
+        .filter(|alert| alert.severity >= Severity::Medium && alert.detector.kind != Kind::Hygiene)
         .map(|alert| {
             format!(
                 "{} {}: {}",

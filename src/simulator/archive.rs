@@ -1,10 +1,12 @@
 //! A scenario as an archive: the hourly folders of a storage account, and the truth beside them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Simulator;
@@ -24,22 +26,14 @@ pub fn write(simulator: &mut Simulator, folder: &Path) -> io::Result<(u64, u64)>
             }
             hour = Some(now);
         }
-        let key = (record.cluster, record.category);
-        if !open.contains_key(&key) {
-            let id = &simulator.worlds[record.cluster].envelope.resource_id;
-            let time = TimeZone::UTC.to_datetime(record.time);
-            let path = folder
-                .join(format!("insights-logs-{}", record.category))
-                .join(format!("resourceId={}", id.trim_start_matches('/')))
-                .join(time.strftime("y=%Y/m=%m/d=%d/h=%H/m=00").to_string());
-            fs::create_dir_all(&path)?;
-            let file = File::options()
-                .create(true)
-                .append(true)
-                .open(path.join("PT1H.json"))?;
-            open.insert(key, BufWriter::new(file));
-        }
-        let file = open.get_mut(&key).expect("the file was opened above");
+        let file = match open.entry((record.cluster, record.category)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let id = &simulator.worlds[record.cluster].envelope.resource_id;
+                let file = create(folder, record.category, id, record.time)?;
+                entry.insert(BufWriter::new(file))
+            }
+        };
         file.write_all(&record.bytes)?;
         file.write_all(b"\n")?;
         records += 1;
@@ -51,4 +45,21 @@ pub fn write(simulator: &mut Simulator, folder: &Path) -> io::Result<(u64, u64)>
     let truth = serde_json::to_vec_pretty(simulator.truth())?;
     fs::write(folder.join("truth.json"), truth)?;
     Ok((records, bytes))
+}
+
+/// Opens the file of the hour of `time`.
+fn create(folder: &Path, category: &str, resource_id: &str, time: Timestamp) -> io::Result<File> {
+    let hour = TimeZone::UTC.to_datetime(time);
+    let path = folder
+        .join(format!("insights-logs-{category}"))
+        .join(format!(
+            "resourceId={}",
+            resource_id.trim_start_matches('/')
+        ))
+        .join(hour.strftime("y=%Y/m=%m/d=%d/h=%H/m=00").to_string());
+    fs::create_dir_all(&path)?;
+    File::options()
+        .create(true)
+        .append(true)
+        .open(path.join("PT1H.json"))
 }

@@ -9,89 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::identity::Identity;
 use super::rng::Rng;
-
-/// An authenticated identity, and its `user` object as JSON.
-#[derive(Debug)]
-pub struct Identity {
-    pub name: String,
-    json: String,
-}
-
-impl Identity {
-    pub fn new(name: &str, uid: &str, groups: &[&str], extra: &[(&str, &str)]) -> Arc<Identity> {
-        let mut json = String::from("{\"username\":");
-        quote(&mut json, name);
-        if !uid.is_empty() {
-            json.push_str(",\"uid\":");
-            quote(&mut json, uid);
-        }
-        json.push_str(",\"groups\":[");
-        for (i, group) in groups.iter().enumerate() {
-            if i > 0 {
-                json.push(',');
-            }
-            quote(&mut json, group);
-        }
-        json.push(']');
-        if !extra.is_empty() {
-            json.push_str(",\"extra\":{");
-            for (i, (key, value)) in extra.iter().enumerate() {
-                if i > 0 {
-                    json.push(',');
-                }
-                quote(&mut json, key);
-                json.push_str(":[");
-                quote(&mut json, value);
-                json.push(']');
-            }
-            json.push('}');
-        }
-        json.push('}');
-        Arc::new(Identity {
-            name: name.to_owned(),
-            json,
-        })
-    }
-
-    /// One of the control plane's or AKS' own, which hold certificates.
-    pub fn system(name: &str, groups: &[&str]) -> Arc<Identity> {
-        let groups: Vec<&str> = groups
-            .iter()
-            .copied()
-            .chain(["system:authenticated"])
-            .collect();
-        Identity::new(name, "", &groups, &[])
-    }
-
-    /// A service account by a token bound to a pod.
-    pub fn service_account(
-        rng: &mut Rng,
-        namespace: &str,
-        name: &str,
-        pod: &str,
-        node: &str,
-    ) -> Arc<Identity> {
-        let credential = format!("JTI={}", rng.uuid());
-        let (node_uid, pod_uid, uid) = (rng.uuid(), rng.uuid(), rng.uuid());
-        Identity::new(
-            &format!("system:serviceaccount:{namespace}:{name}"),
-            &uid,
-            &[
-                "system:serviceaccounts",
-                &format!("system:serviceaccounts:{namespace}"),
-                "system:authenticated",
-            ],
-            &[
-                ("authentication.kubernetes.io/credential-id", &credential),
-                ("authentication.kubernetes.io/node-name", node),
-                ("authentication.kubernetes.io/node-uid", &node_uid),
-                ("authentication.kubernetes.io/pod-name", pod),
-                ("authentication.kubernetes.io/pod-uid", &pod_uid),
-            ],
-        )
-    }
-}
 
 /// Who asks, from where and by which program; the reason that the authorizer gives for letting it.
 #[derive(Debug, Clone)]
@@ -356,10 +275,10 @@ impl Event {
         );
         quote(out, &self.uri);
         let _ = write!(out, ",\"verb\":\"{}\",\"user\":", self.verb);
-        out.push_str(&self.client.identity.json);
+        out.push_str(self.client.identity.json());
         if let Some(impersonated) = &self.impersonated {
             out.push_str(",\"impersonatedUser\":");
-            out.push_str(&impersonated.json);
+            out.push_str(impersonated.json());
         }
         let _ = write!(out, ",\"sourceIPs\":{}", self.client.sources);
         if !self.client.agent.is_empty() {

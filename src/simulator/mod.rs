@@ -6,15 +6,17 @@
 //! [`archive`] holds them by the hour.
 //!
 //! ```text
-//! site, world    who and what there is       ─┐
-//! life           ordinary routines, by turns  ├─ agenda (by time) → event → record → bytes
-//! attack         campaigns, round by round   ─┘                     └→ truth
+//! site, cast, world  who and what there is       ─┐
+//! life               ordinary routines, by turns  ├─ agenda (by time) → event → record → bytes
+//! attack             campaigns, round by round   ─┘                       └→ truth
 //! ```
 
 pub mod archive;
-pub mod attack;
+mod attack;
 mod body;
+mod cast;
 mod event;
+mod identity;
 mod life;
 pub mod record;
 mod rng;
@@ -27,6 +29,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use event::Event;
 use life::Routine;
@@ -47,6 +50,15 @@ pub struct Scenario {
     /// Hours that the site's clocks are ahead of UTC: decides who is at work at `start`.
     pub clock: i8,
     pub campaigns: Campaigns,
+}
+
+impl Scenario {
+    /// The `clock` by which it is Wednesday afternoon at `start`, so that people are at work.
+    pub fn office_hours(start: Timestamp) -> i8 {
+        let now = TimeZone::UTC.to_datetime(start);
+        let days = 2 - i16::from(now.weekday().to_monday_zero_offset());
+        (days * 24 + 15 - i16::from(now.hour())) as i8
+    }
 }
 
 /// How many attacks there are, and when.
@@ -70,10 +82,18 @@ pub struct Record {
     /// Index into [`Scenario::clusters`].
     pub cluster: usize,
     pub category: &'static str,
-    /// The campaign that it belongs to.
-    pub truth: Option<u32>,
+    /// Set where it belongs to a campaign.
+    pub mark: Option<Mark>,
     /// One JSON object, without a line's end.
     pub bytes: Vec<u8>,
+}
+
+/// What a record has to do with a campaign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// [`Campaign::id`].
+    pub campaign: u32,
+    pub audit_id: String,
 }
 
 /// Something to be logged at a time.
@@ -269,12 +289,19 @@ impl Simulator {
         let writer = rng.below(2);
         // The agent that ships the log adds its own time.
         let time = emission.time + Duration::from_nanos(20_000 + rng.below(400_000) as u64);
+        let mark = match &emission.payload {
+            Payload::Audit(event) => emission.truth.map(|campaign| Mark {
+                campaign,
+                audit_id: event.audit_id.clone(),
+            }),
+            Payload::Line { .. } => None,
+        };
         let mut record = |category: &'static str, stream: &str, payload: &str| {
             self.ready.push_back(Record {
                 time: emission.time,
                 cluster: index,
                 category,
-                truth: emission.truth,
+                mark: mark.clone(),
                 bytes: world
                     .envelope
                     .record(category, stream, payload, time, writer),

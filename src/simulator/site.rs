@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::event::Identity;
+use super::identity::Identity;
 use super::rng::Rng;
 
 /// Networks that people and CI come from.
@@ -108,7 +108,7 @@ impl Site {
         Site { people }
     }
 
-    /// What the site's `lanner.toml` says of itself: a `[lists]` table, and its one exception.
+    /// What the site's `lanner.toml` says of itself: a `[lists]` table, and its exceptions.
     pub fn configuration(&self) -> String {
         let list = |items: &[&str]| {
             let quoted: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
@@ -131,6 +131,7 @@ impl Site {
         ] {
             let _ = writeln!(out, "{key} = {}", list(items));
         }
+        let gitops = GITOPS_USERS[0];
         let _ = write!(
             out,
             r#"
@@ -138,6 +139,16 @@ impl Site {
 reason = "Backups freeze the database's disk for their snapshots."
 actor.user = "{BACKUP_USER}"
 object.ns = "payments"
+
+[[detectors.binding-privileged-changed.exception]]
+reason = "The pipeline applies the administrators' binding at every run, unchanged."
+actor.user = "{CI_USER}"
+object.name = "platform-admins"
+source_ip.address = "192.0.2.128/26"
+
+[[detectors.binding-subjects-changed.exception]]
+reason = "Teams' bindings come from Git, where the platform's people review them."
+actor.user = "{gitops}"
 "#
         );
         out

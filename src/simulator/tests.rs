@@ -92,7 +92,7 @@ fn attacks_lie_in_their_window_and_are_logged() {
     let mut simulator = Simulator::new(scenario);
     let logged: BTreeSet<u32> = simulator
         .by_ref()
-        .filter_map(|record| record.truth)
+        .filter_map(|record| Some(record.mark?.campaign))
         .collect();
     let truth = simulator.truth();
     assert_eq!(truth.campaigns.len(), 12);
@@ -126,5 +126,17 @@ fn the_rate_is_what_was_asked_for() {
             "{} bytes a record",
             bytes / count
         );
+    }
+}
+
+#[test]
+fn office_hours_are_on_a_wednesday_whenever_it_is() {
+    let start: Timestamp = "2026-11-16T00:30:00Z".parse().expect("a literal time");
+    for hours in 0..7 * 24 {
+        let now = start + Duration::from_secs(hours * 3600);
+        let clock = i64::from(Scenario::office_hours(now));
+        let local = TimeZone::UTC.to_datetime(now + jiff::SignedDuration::from_hours(clock));
+        assert_eq!(local.weekday(), jiff::civil::Weekday::Wednesday, "{now}");
+        assert_eq!(local.hour(), 15, "{now}");
     }
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{Client, Event, Identity};
+use super::event::{Client, Event};
+use super::identity::Identity;
 use super::rng::Rng;
 use super::site::{Duty, Person, Site, person, uses_websocket};
 use super::truth::{Campaign, Family, Step, Truth, Verdict};
@@ -88,10 +89,10 @@ impl Attackers {
             let (from, until) = plans.window;
             let at = begin + Duration::from_secs_f64(round * self.rng.between(from, until));
             let world = &mut worlds[self.rng.below(worlds.len())];
-            let actor = self.actor(verdict);
+            let actor = self.actor();
             let mut stage = Stage {
                 // Steps take their time, but a campaign ends in its round.
-                pace: (round / 600.0).clamp(0.01, 12.0),
+                pace: (round / 1000.0).clamp(0.01, 12.0),
                 now: at,
                 actor,
                 id: truth.campaigns.len() as u32,
@@ -132,10 +133,7 @@ impl Attackers {
     }
 
     /// Whose identity is misused: of the staff while there is one unused, then a contractor's.
-    fn actor(&mut self, verdict: Verdict) -> Person {
-        if verdict == Verdict::Notable {
-            return self.rng.pick(&self.staff).clone();
-        }
+    fn actor(&mut self) -> Person {
         if !self.staff.is_empty() && self.rng.chance(0.6) {
             let place = self.rng.below(self.staff.len());
             return self.staff.swap_remove(place);

@@ -217,7 +217,7 @@ pub fn aks(world: &mut World, t: &mut Traffic<'_>) -> Duration {
         }
         _ => {
             let identity =
-                super::super::event::Identity::system("readinessChecker", &["system:masters"]);
+                super::super::identity::Identity::system("readinessChecker", &["system:masters"]);
             Client::new(&identity, &[&world.hop], "Go-http-client/2.0", "").request(
                 t.rng,
                 t.now,

@@ -128,9 +128,11 @@ fn certificates(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Dura
     let name = format!("{}-tls", app.name);
     let certificate = certificates.ns(&app.namespace).name(&name);
     let secret = Target::core("secrets").ns(&app.namespace).name(&name);
-    let event = client.request(t.rng, t.now, "get", secret.clone());
+    let event = client.request(t.rng, t.now, "update", certificate.clone().sub("status"));
     t.send(event);
-    if t.rng.chance(0.1) {
+    if t.rng.chance(0.01) {
+        let get = client.request(t.rng, t.now, "get", secret.clone());
+        t.send(get);
         t.pass(0.2, 1.0);
         let query = "fieldManager=cert-manager-certificates-issuing&force=true";
         let renew = client.request(t.rng, t.now, "patch", secret).query(query);
@@ -199,15 +201,15 @@ fn scrape(client: &Client, world: &mut World, t: &mut Traffic<'_>) -> Duration {
                 "get",
                 Target::core("nodes").name(&node).sub("proxy"),
             );
-            event
-                .uri
-                .push_str(*t.rng.pick(&["/metrics", "/metrics/cadvisor"]));
+            let path = *t.rng.pick(&["/metrics", "/metrics/cadvisor"]);
+            event.uri.push_str(path);
             let [started, complete] = event.long(Duration::from_millis(180));
             t.send(started);
             complete
         }
         _ => {
-            let target = Target::core(*t.rng.pick(&["pods", "endpoints", "services"]));
+            let resource = *t.rng.pick(&["pods", "endpoints", "services"]);
+            let target = Target::core(resource);
             let event = client
                 .request(t.rng, t.now, "watch", target)
                 .query("allowWatchBookmarks=true&timeoutSeconds=330&watch=true");
@@ -348,7 +350,8 @@ fn lists(kind: Operator, client: &Client, world: &mut World, t: &mut Traffic<'_>
             client.request(t.rng, t.now, "patch", target.sub("status"))
         }
         _ => {
-            let target = Target::core(*t.rng.pick(&["secrets", "configmaps", "nodes"]));
+            let resource = *t.rng.pick(&["secrets", "configmaps", "nodes"]);
+            let target = Target::core(resource);
             client.request(t.rng, t.now, "list", target)
         }
     };

@@ -309,6 +309,7 @@ impl PartitionReader {
             .before
             .get_or_insert(last.unwrap_or(Position(number - 1)));
         pending.last = Some(Position(number));
+        pending.since.get_or_insert_with(Instant::now);
         let enqueued = event
             .enqueued_time()
             .and_then(|time| Timestamp::try_from(time).ok());
