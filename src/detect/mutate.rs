@@ -1,7 +1,7 @@
 //! Mutation of detectors: does a detector's own tests notice when part of it is taken away?
 //!
 //! A mutant is the detector with one element changed: an element of a set or of `facts` and `not`
-//! left out, a set widened to any value, a condition dropped or negated, a count moved by one, a
+//! left out, a condition dropped or negated, a count moved by one, a
 //! window halved. The mutants of one detector stand side by side in one engine, so that each test's
 //! events are decoded once and their facts computed once for all of them. What no test notices is a
 //! survivor: it wants a test, or is of no use, or is listed under `[[equivalent]]` with its reason.
@@ -242,23 +242,17 @@ impl Mutants<'_> {
         self.set("nonresource", globs, |d| &mut d.matching.nonresource);
     }
 
-    /// The set without each of its elements, and without all of them: any value.
+    /// The set without each of its elements; without its only one, any value will do.
     fn set<T: Clone + Element, S: From<Rest<T>>>(
         &mut self,
         key: &str,
         whole: Vec<T>,
         set: impl Fn(&mut Detector) -> &mut S,
     ) {
-        if whole.len() > 1 {
-            for at in 0..whole.len() {
-                let mut rest = whole.clone();
-                let name = format!("match.{key}: {}", rest.remove(at).shown());
-                self.add(name, |d| *set(d) = S::from(Rest(rest)));
-            }
-        }
-        if !whole.is_empty() {
-            let name = format!("match.{key}: any");
-            self.add(name, |d| *set(d) = S::from(Rest(Vec::new())));
+        for at in 0..whole.len() {
+            let mut rest = whole.clone();
+            let name = format!("match.{key}: {}", rest.remove(at).shown());
+            self.add(name, |d| *set(d) = S::from(Rest(rest)));
         }
     }
 
