@@ -10,6 +10,7 @@ use super::Exit;
 use super::output::{Format, JsonWriter};
 use super::setup::{self, Setup};
 use crate::alert::{Kind, Severity};
+use crate::detect::mutate::{self, Survey};
 use crate::detect::{Detector, Engine, selftest};
 use crate::event::fact::FACTS;
 use crate::event::field::FIELDS;
@@ -37,6 +38,9 @@ enum Command {
         /// Folder with files that tests name by `raw`.
         #[arg(long, value_name = "FOLDER")]
         fixtures: Option<PathBuf>,
+        /// Change each detector in every small way, and report what its tests do not notice.
+        #[arg(long)]
+        mutate: bool,
     },
     /// The facts that `facts` and `not` may name.
     Facts,
@@ -58,7 +62,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     match arguments.command {
         Command::List => list(&setup, format),
         Command::Show { id } => show(&setup, &id, format),
-        Command::Test { ids, fixtures } => test(setup, &ids, fixtures.as_deref()),
+        Command::Test {
+            ids,
+            fixtures,
+            mutate,
+        } => test(setup, &ids, fixtures.as_deref(), mutate.then_some(format)),
         Command::Facts | Command::Fields => unreachable!("answered above"),
     }
 }
@@ -185,7 +193,12 @@ fn show(setup: &Setup, id: &str, format: Format) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn test(setup: Setup, ids: &[String], fixtures: Option<&Path>) -> anyhow::Result<Exit> {
+fn test(
+    setup: Setup,
+    ids: &[String],
+    fixtures: Option<&Path>,
+    mutate: Option<Format>,
+) -> anyhow::Result<Exit> {
     for id in ids {
         if !setup.detectors.iter().any(|detector| &detector.id == id) {
             eprintln!("lanner: there is no detector `{id}`");
@@ -197,11 +210,11 @@ fn test(setup: Setup, ids: &[String], fixtures: Option<&Path>) -> anyhow::Result
     folders.extend(fixtures);
     folders.extend(setup.loaded.config.detectors_dir.as_deref());
     let engine = Engine::new(setup.detectors, setup.loaded.config.sites());
-    let report = selftest::run(
-        &engine,
-        |id| ids.is_empty() || ids.iter().any(|wanted| wanted == id),
-        &folders,
-    );
+    let wanted = |id: &str| ids.is_empty() || ids.iter().any(|wanted| wanted == id);
+    if let Some(format) = mutate {
+        return mutants(&mutate::run(&engine, wanted, &folders), format);
+    }
+    let report = selftest::run(&engine, wanted, &folders);
     for failure in &report.failures {
         eprintln!(
             "FAIL {}: {}: {}",
@@ -210,6 +223,43 @@ fn test(setup: Setup, ids: &[String], fixtures: Option<&Path>) -> anyhow::Result
     }
     println!("{} passed, {} failed", report.passed, report.failures.len());
     Ok(if report.failures.is_empty() {
+        Exit::Fine
+    } else {
+        Exit::TestsFailed
+    })
+}
+
+/// Prints what the tests do not notice; the mutants themselves are named as in `[[equivalent]]`.
+fn mutants(surveys: &[Survey], format: Format) -> anyhow::Result<Exit> {
+    let mut out = io::stdout().lock();
+    if format == Format::Table {
+        for survey in surveys {
+            for mutant in &survey.survivors {
+                writeln!(out, "SURVIVED {}: {mutant}", survey.detector)?;
+            }
+            for error in &survey.errors {
+                writeln!(out, "ERROR {}: {error}", survey.detector)?;
+            }
+        }
+        let sum = |count: fn(&Survey) -> usize| surveys.iter().map(count).sum::<usize>();
+        writeln!(
+            out,
+            "{} mutants of {} detectors: {} noticed, {} equivalent, {} survived, {} errors",
+            sum(|survey| survey.mutants),
+            surveys.len(),
+            sum(Survey::noticed),
+            sum(|survey| survey.equivalent.len()),
+            sum(|survey| survey.survivors.len()),
+            sum(|survey| survey.errors.len()),
+        )?;
+    } else {
+        let mut json = JsonWriter::new(out, format);
+        for survey in surveys {
+            json.write(survey)?;
+        }
+        json.finish()?;
+    }
+    Ok(if surveys.iter().all(Survey::is_fine) {
         Exit::Fine
     } else {
         Exit::TestsFailed

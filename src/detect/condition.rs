@@ -27,6 +27,7 @@ const MAX_NODES: usize = 200;
 const MAX_VALUE: usize = 16 * 1024;
 
 /// A checked condition.
+#[derive(Clone)]
 pub struct Condition {
     expression: IdedExpr,
     fields: Vec<Field>,

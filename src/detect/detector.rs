@@ -2,7 +2,6 @@
 //!
 //! Made from a [`Spec`] by [`crate::detect::load`], tuned by the site's configuration.
 
-use globset::GlobSet;
 use jiff::SignedDuration;
 
 use super::condition::Condition;
@@ -12,9 +11,10 @@ use super::summary::Summary;
 use crate::alert::{DetectorRef, Kind, Severity};
 use crate::config::ExceptionConfig;
 use crate::event::fact::Bits;
+use crate::event::site::Names;
 use crate::event::{Category, Field, Stage};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Detector {
     pub id: String,
     pub revision: u32,
@@ -71,7 +71,7 @@ impl Detector {
 }
 
 /// Which events are candidates, and what must be known of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Matcher {
     pub groups: Option<Vec<String>>,
     pub resources: Option<Vec<String>>,
@@ -79,13 +79,13 @@ pub struct Matcher {
     pub verbs: Option<Vec<String>>,
     /// Empty means every stage but `RequestReceived`, which tells no outcome.
     pub stages: Vec<Stage>,
-    pub nonresource: Option<GlobSet>,
+    pub nonresource: Option<Names>,
     pub facts: Bits,
     pub not: Bits,
     pub when: Option<Condition>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Raise {
     pub facts: Bits,
     pub not: Bits,
@@ -93,7 +93,7 @@ pub struct Raise {
 }
 
 /// What a detector remembers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum StateSpec {
     None,
     FirstSeen {

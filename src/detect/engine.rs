@@ -150,7 +150,7 @@ fn admits(detector: &Detector, event: &AuditEvent<'_>) -> bool {
     stage
         && detector.matching.nonresource.as_ref().is_none_or(|paths| {
             let path = event.request_uri.split('?').next().unwrap_or_default();
-            paths.is_match(path)
+            paths.contains(path)
         })
 }
 

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use globset::{Glob, GlobSetBuilder};
 use include_dir::{Dir, include_dir};
 use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
@@ -24,6 +23,7 @@ use crate::config::diagnose::{Diagnostic, nearest};
 use crate::config::{DetectorConfig, Period, duration};
 use crate::event::fact::{Bits, FACTS};
 use crate::event::field::FIELDS;
+use crate::event::site::Names;
 use crate::event::{Category, Fact, Field, Stage};
 
 static SHIPPED: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/detectors");
@@ -410,16 +410,12 @@ impl Check<'_> {
             }
         }
         let nonresource = spec.nonresource.as_ref().map(|globs| {
-            let mut set = GlobSetBuilder::new();
             for glob in globs {
-                match Glob::new(glob.get_ref()) {
-                    Ok(parsed) => {
-                        set.add(parsed);
-                    }
-                    Err(error) => self.problem(glob, "match.nonresource", error.to_string(), None),
+                if let Err(error) = Names::new(&[glob.get_ref()]) {
+                    self.problem(glob, "match.nonresource", error.to_string(), None);
                 }
             }
-            set.build().unwrap_or_default()
+            Names::new(&names(globs)).unwrap_or_default()
         });
         let when = spec.when.as_ref().and_then(|source| {
             Condition::compile(source.get_ref())

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod index;
 pub mod load;
 pub mod matches;
+pub mod mutate;
 pub mod order;
 pub mod scratch;
 pub mod selftest;

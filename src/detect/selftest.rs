@@ -50,36 +50,132 @@ pub fn run(engine: &Engine, wanted: impl Fn(&str) -> bool, fixtures: &[&Path]) -
         .iter()
         .filter(|detector| wanted(&detector.id))
     {
-        for test in &detector.tests {
-            for (name, outcome) in run_test(engine, detector, test, fixtures) {
-                match outcome {
-                    Ok(()) => report.passed += 1,
-                    Err(message) => report.failures.push(Failure {
-                        detector: detector.id.clone(),
-                        test: name,
-                        message,
-                    }),
-                }
+        for (test, case) in cases(&engine.sites, detector, fixtures) {
+            match case.and_then(|case| case.run(engine, detector)) {
+                Ok(()) => report.passed += 1,
+                Err(message) => report.failures.push(Failure {
+                    detector: detector.id.clone(),
+                    test,
+                    message,
+                }),
             }
         }
     }
     report
 }
 
-/// Runs one test, once for each combination that `each` asks for.
-pub fn run_test(
-    engine: &Engine,
-    detector: &Detector,
-    test: &Test,
+/// A test made ready: the records that it feeds, and where.
+#[derive(Debug)]
+pub struct Case<'t> {
+    test: &'t Test,
+    sites: Sites,
+    records: Bytes,
+}
+
+/// The detector's tests with their names, one for each combination that `each` asks for; or why a
+/// test cannot run.
+pub fn cases<'t>(
+    sites: &Sites,
+    detector: &'t Detector,
     fixtures: &[&Path],
-) -> Vec<(String, Result<(), String>)> {
-    variants(test)
-        .into_iter()
-        .map(|(name, variant)| {
-            let outcome = run_variant(engine, detector, test, &variant, fixtures);
-            (name, outcome)
+) -> Vec<(String, Result<Case<'t>, String>)> {
+    detector
+        .tests
+        .iter()
+        .flat_map(|test| {
+            variants(test).into_iter().map(move |(name, variant)| {
+                let case = || {
+                    let records = match &test.raw {
+                        Some(raw) => read_fixture(raw.get_ref(), fixtures)?,
+                        None => events_text(test, &variant)?,
+                    };
+                    Ok(Case {
+                        test,
+                        sites: sites_of(sites, test)?,
+                        records: Bytes::from(records),
+                    })
+                };
+                (name, case())
+            })
         })
         .collect()
+}
+
+impl Case<'_> {
+    /// Whether `detector`, one of `engine`, does with the records what the test expects.
+    pub fn run(&self, engine: &Engine, detector: &Detector) -> Result<(), String> {
+        let mut matches = self.matches(engine);
+        matches.retain(|found| engine.detector(found.detector).id == detector.id);
+        self.verdict(engine, matches)
+    }
+
+    /// What all detectors of `engine` match of the records, in the order of the clock.
+    pub fn matches(&self, engine: &Engine) -> Vec<Match> {
+        let partition = Arc::new(Partition {
+            source: "selftest".into(),
+            id: "test".into(),
+        });
+        let chunk = Chunk {
+            bytes: self.records.clone(),
+            position: 0,
+            framing: Framing::Lines,
+            enqueued: None,
+        };
+        let mut matches = Vec::new();
+        let mut scratch = Scratch::new(None);
+        decode(&chunk, &mut |record| {
+            if let Payload::Audit(event) = &record.payload {
+                engine.detect_at(
+                    &self.sites,
+                    event,
+                    &record.origin,
+                    Place {
+                        partition: &partition,
+                        position: record.position,
+                    },
+                    &mut scratch,
+                    &mut matches,
+                );
+            }
+        });
+        matches.sort_by_key(|found| found.occurrence.clock());
+        matches
+    }
+
+    /// Whether one detector's matches become what the test expects.
+    pub fn verdict(&self, engine: &Engine, matches: Vec<Match>) -> Result<(), String> {
+        let mut judge = Judge::new(Learning::Own);
+        let judged: Vec<(Outcome, Match)> = matches
+            .into_iter()
+            .map(|found| {
+                let judgement = judge.judge(engine, found);
+                (judgement.outcome, judgement.found)
+            })
+            .collect();
+        let alerted: Vec<&Match> = judged
+            .iter()
+            .filter(|(outcome, _)| *outcome == Outcome::Alert)
+            .map(|(_, found)| found)
+            .collect();
+        match (self.test.expect, alerted.first()) {
+            (Expect::Alert, None) => {
+                let seen: Vec<&str> = judged.iter().map(|(outcome, _)| outcome.as_str()).collect();
+                Err(if seen.is_empty() {
+                    "expected an alert, but nothing matched".to_owned()
+                } else {
+                    format!("expected an alert, but every match was {}", seen.join(", "))
+                })
+            }
+            (Expect::Quiet, Some(first)) => Err(format!("expected quiet, but: {}", first.summary)),
+            (Expect::Alert, Some(first)) => match self.test.severity {
+                Some(wanted) if !alerted.iter().any(|found| found.severity == wanted) => Err(
+                    format!("expected severity {wanted}, but it was {}", first.severity),
+                ),
+                _ => Ok(()),
+            },
+            (Expect::Quiet, None) => Ok(()),
+        }
+    }
 }
 
 /// The test's name and what is merged over its events, for each combination of `each`.
@@ -121,49 +217,9 @@ fn nest(key: &str, value: toml::Value) -> toml::Table {
     table
 }
 
-fn run_variant(
-    engine: &Engine,
-    detector: &Detector,
-    test: &Test,
-    variant: &toml::Table,
-    fixtures: &[&Path],
-) -> Result<(), String> {
-    let sites = sites_of(engine, test)?;
-    let text = match &test.raw {
-        Some(raw) => read_fixture(raw.get_ref(), fixtures)?,
-        None => events_text(test, variant)?,
-    };
-    let judged = judge_text(engine, &sites, detector, text);
-    let alerted: Vec<_> = judged
-        .iter()
-        .filter(|(outcome, _)| *outcome == Outcome::Alert)
-        .collect();
-    match (test.expect, alerted.is_empty()) {
-        (Expect::Alert, true) => {
-            let seen: Vec<&str> = judged.iter().map(|(outcome, _)| outcome.as_str()).collect();
-            Err(if seen.is_empty() {
-                "expected an alert, but nothing matched".to_owned()
-            } else {
-                format!("expected an alert, but every match was {}", seen.join(", "))
-            })
-        }
-        (Expect::Quiet, false) => Err(format!("expected quiet, but: {}", alerted[0].1.summary)),
-        (Expect::Alert, false) => match test.severity {
-            Some(wanted) if !alerted.iter().any(|(_, found)| found.severity == wanted) => {
-                Err(format!(
-                    "expected severity {wanted}, but it was {}",
-                    alerted[0].1.severity
-                ))
-            }
-            _ => Ok(()),
-        },
-        (Expect::Quiet, true) => Ok(()),
-    }
-}
-
-/// The engine's site with what the test's `config` changes in it.
-fn sites_of(engine: &Engine, test: &Test) -> Result<Sites, String> {
-    let mut site: Site = (*engine.sites.default).clone();
+/// The sites' default with what the test's `config` changes in it.
+fn sites_of(sites: &Sites, test: &Test) -> Result<Sites, String> {
+    let mut site: Site = (*sites.default).clone();
     for (key, value) in test.config.iter().flatten() {
         match (key.as_str(), value) {
             ("lists", toml::Value::Table(lists)) => {
@@ -281,51 +337,4 @@ fn to_json(value: toml::Value) -> Value {
             .map(|(key, value)| (key, to_json(value)))
             .collect(),
     }
-}
-
-/// What `detector` makes of a text of records, in the order of the clock.
-fn judge_text(
-    engine: &Engine,
-    sites: &Sites,
-    detector: &Detector,
-    text: String,
-) -> Vec<(Outcome, Match)> {
-    let partition = Arc::new(Partition {
-        source: "selftest".into(),
-        id: "test".into(),
-    });
-    let chunk = Chunk {
-        bytes: Bytes::from(text),
-        position: 0,
-        framing: Framing::Lines,
-        enqueued: None,
-    };
-    let mut matches = Vec::new();
-    let mut scratch = Scratch::new(None);
-    decode(&chunk, &mut |record| {
-        if let Payload::Audit(event) = &record.payload {
-            engine.detect_at(
-                sites,
-                event,
-                &record.origin,
-                Place {
-                    partition: &partition,
-                    position: record.position,
-                },
-                &mut scratch,
-                &mut matches,
-            );
-        }
-    });
-    matches.retain(|found| engine.detector(found.detector).id == detector.id);
-    matches.sort_by_key(|found| found.occurrence.clock());
-    let mut judge = Judge::new(Learning::Own);
-    judge.count(scratch.take());
-    matches
-        .into_iter()
-        .map(|found| {
-            let judgement = judge.judge(engine, found);
-            (judgement.outcome, judgement.found)
-        })
-        .collect()
 }
