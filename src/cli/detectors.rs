@@ -10,7 +10,8 @@ use super::Exit;
 use super::output::{Format, JsonWriter};
 use super::setup::{self, Setup};
 use crate::alert::{Kind, Severity};
-use crate::detect::{Detector, Engine, selftest};
+use crate::detect::docs::{self, Library};
+use crate::detect::{Detector, Engine, load, selftest};
 use crate::event::fact::FACTS;
 use crate::event::field::FIELDS;
 
@@ -38,6 +39,13 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         fixtures: Option<PathBuf>,
     },
+    /// Write the documents about the shipped detectors, from their files and the folder's own.
+    #[command(hide = true)]
+    Docs {
+        /// Holds coverage.toml, guide.toml and attack.toml.
+        #[arg(long, value_name = "FOLDER", default_value = "docs")]
+        out: PathBuf,
+    },
     /// The facts that `facts` and `not` may name.
     Facts,
     /// The fields that conditions, keys, exceptions and summaries may name.
@@ -49,6 +57,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     match &arguments.command {
         Command::Facts => return facts(format),
         Command::Fields => return fields(format),
+        Command::Docs { out } => return docs(out),
         _ => {}
     }
     let setup = match setup::load(arguments.config.as_deref()) {
@@ -59,7 +68,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::List => list(&setup, format),
         Command::Show { id } => show(&setup, &id, format),
         Command::Test { ids, fixtures } => test(setup, &ids, fixtures.as_deref()),
-        Command::Facts | Command::Fields => unreachable!("answered above"),
+        Command::Facts | Command::Fields | Command::Docs { .. } => unreachable!("answered above"),
     }
 }
 
@@ -214,6 +223,26 @@ fn test(setup: Setup, ids: &[String], fixtures: Option<&Path>) -> anyhow::Result
     } else {
         Exit::TestsFailed
     })
+}
+
+fn docs(folder: &Path) -> anyhow::Result<Exit> {
+    let sources = load::shipped();
+    if let Err(problems) = load::load(&sources, &[]) {
+        setup::print(&problems);
+        return Ok(Exit::Configuration);
+    }
+    let library = match Library::read(folder, &sources) {
+        Ok(library) => library,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(Exit::Configuration);
+        }
+    };
+    let mut out = io::stdout().lock();
+    for path in docs::write(folder, &library.documents())? {
+        writeln!(out, "{path}")?;
+    }
+    Ok(Exit::Fine)
 }
 
 /// A word of the detectors' vocabulary.
