@@ -25,38 +25,38 @@ const MAX_SUBJECT: usize = 150;
 
 /// What a person needs of an alert, in the order in which they need it.
 #[derive(Debug, Serialize)]
-struct Sheet {
-    severity: &'static str,
-    colour: &'static str,
-    status: &'static str,
-    kind: &'static str,
-    title: String,
-    summary: String,
-    reason: String,
+pub(crate) struct Sheet {
+    pub severity: &'static str,
+    pub colour: &'static str,
+    pub status: &'static str,
+    pub kind: &'static str,
+    pub title: String,
+    pub summary: String,
+    pub reason: String,
     /// Label and value; only what is known.
-    rows: Vec<(&'static str, String)>,
-    triage: Vec<String>,
-    remedy: Vec<String>,
-    guide: String,
-    references: Vec<String>,
-    evidence: Vec<Piece>,
+    pub rows: Vec<(&'static str, String)>,
+    pub triage: Vec<String>,
+    pub remedy: Vec<String>,
+    pub guide: String,
+    pub references: Vec<String>,
+    pub evidence: Vec<Piece>,
     /// Pieces of evidence that are not shown.
-    more: usize,
-    detector: String,
-    id: String,
-    notification_id: String,
+    pub more: usize,
+    pub detector: String,
+    pub id: String,
+    pub notification_id: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Piece {
-    when: String,
-    excerpt: String,
-    place: String,
-    kql: String,
+pub(crate) struct Piece {
+    pub when: String,
+    pub excerpt: String,
+    pub place: String,
+    pub kql: String,
 }
 
 impl Sheet {
-    fn new(alert: &Alert) -> Sheet {
+    pub fn new(alert: &Alert) -> Sheet {
         Sheet {
             severity: alert.severity.as_str(),
             colour: colour(alert.severity),
@@ -145,7 +145,7 @@ fn source(alert: &Alert) -> String {
 }
 
 /// The name, or the last part of the ARM id.
-fn cluster(alert: &Alert) -> String {
+pub(crate) fn cluster(alert: &Alert) -> String {
     let name = match alert.cluster_name.is_empty() {
         true => alert.cluster.rsplit('/').next().unwrap_or_default(),
         false => &alert.cluster_name,
@@ -153,7 +153,7 @@ fn cluster(alert: &Alert) -> String {
     text(name, 120)
 }
 
-fn object(alert: &Alert) -> String {
+pub(crate) fn object(alert: &Alert) -> String {
     let object = &alert.object;
     let mut kind = object.resource.clone();
     if !object.subresource.is_empty() {

@@ -50,6 +50,9 @@ pub struct EmailConfig {
     pub to: Vec<String>,
     #[serde(default = "default_timeout_secs")]
     pub timeout_secs: u64,
+    /// Whether to tell when an alert closes.
+    #[serde(default)]
+    pub send_closed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -81,6 +84,7 @@ impl EmailConfig {
             from: from.to_owned(),
             to: to.iter().map(|&address| address.to_owned()).collect(),
             timeout_secs: default_timeout_secs(),
+            send_closed: false,
         }
     }
 }
@@ -137,12 +141,7 @@ impl Email {
             .and_then(|alert| self.message(&alert, notification));
         let message = match message {
             Ok(message) => message,
-            Err(error) => {
-                return Attempt::Rejected {
-                    reason: FailureReason::Other,
-                    detail: format!("no mail can be made of it: {}", one_line(&error)),
-                };
-            }
+            Err(error) => return Attempt::unfit(&error),
         };
         let bytes = message.formatted();
         let recipients = self.remaining(&notification.notification_id);

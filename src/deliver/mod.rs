@@ -5,7 +5,11 @@
 //! time and says what came of it.
 
 pub mod email;
+pub mod eventhubs;
+mod http;
+pub mod payload;
 mod queue;
+pub mod service;
 mod setup;
 pub mod stdout;
 pub mod webhook;
@@ -13,6 +17,7 @@ pub mod webhook;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 
 use crate::alert::{Alert, Severity};
 
@@ -53,6 +58,16 @@ pub enum Attempt {
         /// One line; holds no secret.
         detail: String,
     },
+}
+
+impl Attempt {
+    /// Nothing that the receiver takes can be made of the notification.
+    fn unfit(error: &str) -> Attempt {
+        Attempt::Rejected {
+            reason: FailureReason::Other,
+            detail: format!("no message can be made of it: {}", setup::one_line(error)),
+        }
+    }
 }
 
 /// Why an attempt failed; closed, for metrics.
@@ -134,9 +149,10 @@ pub trait Receiver: Send + Sync {
 
 /// What metrics hear of deliveries; `receiver` is the configured name.
 pub trait Observer: Send + Sync {
-    /// `waited` is the time since the notification was written to the outbox.
-    fn delivered(&self, receiver: &str, waited: Duration) {
-        let _ = (receiver, waited);
+    /// `waited` is the time since the notification was written to the outbox; `enqueued` is when
+    /// the hub took in the messages that caused it, where that is known.
+    fn delivered(&self, receiver: &str, waited: Duration, enqueued: Option<Timestamp>) {
+        let _ = (receiver, waited, enqueued);
     }
 
     fn failed(&self, receiver: &str, reason: FailureReason) {

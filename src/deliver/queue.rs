@@ -251,7 +251,7 @@ impl Queue {
             severity: pending.severity,
             body: pending.body,
         };
-        let (seq, created) = (pending.seq, pending.created);
+        let (seq, created, enqueued) = (pending.seq, pending.created, pending.enqueued);
         let delivery = AssertUnwindSafe(self.receiver.deliver(&notification)).catch_unwind();
         let attempt = tokio::select! {
             attempt = delivery => attempt.unwrap_or_else(|_| Attempt::Retry {
@@ -270,7 +270,7 @@ impl Queue {
                     tracing::info!(receiver = self.name, "delivers again");
                 }
                 let waited = waited.try_into().unwrap_or_default();
-                self.observer.delivered(&self.name, waited);
+                self.observer.delivered(&self.name, waited, enqueued);
                 Ok(Step::Again)
             }
             Attempt::Rejected { reason, detail } => {

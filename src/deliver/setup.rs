@@ -31,7 +31,7 @@ pub struct ConfigError {
 /// The section of one receiver, for naming its keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Section<'a> {
-    /// `webhook`, `email`.
+    /// `webhook`, `email`, and the like.
     pub kind: &'static str,
     pub name: &'a str,
 }
@@ -70,6 +70,18 @@ impl Section<'_> {
             return Err(self.error(key, "is empty"));
         }
         Ok(Some(secret))
+    }
+
+    /// A text given as such or as a file's name, not both.
+    pub fn text(
+        &self,
+        key: &str,
+        given: Option<&str>,
+        file: Option<&Path>,
+    ) -> Result<Option<String>, ConfigError> {
+        let given = given.map(Secret::new);
+        let text = self.secret(key, given.as_ref(), file)?;
+        Ok(text.map(|text| text.expose().to_owned()))
     }
 
     pub fn read(&self, key: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {

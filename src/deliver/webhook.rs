@@ -1,30 +1,31 @@
 //! Alerts by HTTP POST, signed after the Standard Webhooks specification.
 //!
-//! The body is the alert's JSON as it lies in the outbox. The headers are `webhook-id`,
+//! The body is the alert's JSON as it lies in the outbox, an OCSF finding (`[ocsf.NAME]`), or what
+//! a template of the site's own makes of the alert. The headers are `webhook-id`,
 //! `webhook-timestamp` and `webhook-signature` as <https://www.standardwebhooks.com> has them, and
 //! `Idempotency-Key`; id and key are the notification's and stay the same at every attempt.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use futures::future::BoxFuture;
 use hmac::{Hmac, Mac};
 use jiff::Timestamp;
-use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, StatusCode, Url};
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::setup::{Section, describe, is_loopback, one_line, reason_in};
-use super::{Attempt, ConfigError, FailureReason, Notification, Receiver};
+use super::http::{Http, Settings, default_timeout_secs};
+use super::payload::{self, Template};
+use super::setup::Section;
+use super::{Attempt, ConfigError, Notification, Receiver};
 use crate::config::secret::Secret;
 
-/// As much of an answer as is ever read.
-const MAX_ANSWER: usize = 4096;
+const JSON: &str = "application/json";
 
 /// `[webhook.NAME]`.
 #[derive(Clone, PartialEq, Deserialize)]
@@ -32,6 +33,18 @@ const MAX_ANSWER: usize = 4096;
 pub struct WebhookConfig {
     /// Shown nowhere but for its host, because many services put their token into it.
     pub url: String,
+    /// Read into `url` when the configuration is loaded.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// A template of the body in place of the alert's JSON; see [`Template`].
+    #[serde(default)]
+    pub body: Option<String>,
+    /// Read into `body` when the configuration is loaded.
+    #[serde(default)]
+    pub body_file: Option<PathBuf>,
+    /// Of the body; where it is JSON, every value in the template is written as JSON.
+    #[serde(default = "default_content_type")]
+    pub content_type: String,
     /// `whsec_…` (base64); without one, notifications are not signed.
     #[serde(default)]
     pub signing_secret: Option<Secret>,
@@ -50,10 +63,13 @@ pub struct WebhookConfig {
     pub allow_insecure: bool,
     #[serde(default = "default_timeout_secs")]
     pub timeout_secs: u64,
+    /// Whether to tell when an alert closes.
+    #[serde(default)]
+    pub send_closed: bool,
 }
 
-fn default_timeout_secs() -> u64 {
-    10
+fn default_content_type() -> String {
+    JSON.to_owned()
 }
 
 impl WebhookConfig {
@@ -61,6 +77,10 @@ impl WebhookConfig {
     pub fn to(url: &str) -> WebhookConfig {
         WebhookConfig {
             url: url.to_owned(),
+            url_file: None,
+            body: None,
+            body_file: None,
+            content_type: default_content_type(),
             signing_secret: None,
             signing_secret_file: None,
             bearer_token: None,
@@ -68,6 +88,7 @@ impl WebhookConfig {
             ca_file: None,
             allow_insecure: false,
             timeout_secs: default_timeout_secs(),
+            send_closed: false,
         }
     }
 }
@@ -82,12 +103,45 @@ impl fmt::Debug for WebhookConfig {
     }
 }
 
+/// `[ocsf.NAME]`: a webhook whose body is an OCSF Detection Finding.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OcsfConfig {
+    pub url: Secret,
+    /// Read into `url` when the configuration is loaded.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// As of `[webhook.NAME]`, like the rest.
+    #[serde(default)]
+    pub signing_secret: Option<Secret>,
+    #[serde(default)]
+    pub signing_secret_file: Option<PathBuf>,
+    #[serde(default)]
+    pub bearer_token: Option<Secret>,
+    #[serde(default)]
+    pub bearer_token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    #[serde(default)]
+    pub allow_insecure: bool,
+    #[serde(default = "default_timeout_secs")]
+    pub timeout_secs: u64,
+    #[serde(default)]
+    pub send_closed: bool,
+}
+
 /// A receiver that takes alerts by POST.
 pub struct Webhook {
-    client: Client,
-    url: Url,
+    http: Http,
     key: Option<Vec<u8>>,
-    authorization: Option<HeaderValue>,
+    content_type: HeaderValue,
+    body: Body,
+}
+
+enum Body {
+    Alert,
+    Ocsf,
+    Own(Box<Template>),
 }
 
 impl Webhook {
@@ -97,110 +151,94 @@ impl Webhook {
             kind: "webhook",
             name,
         };
-        let url = check_url(section, &config.url, config.allow_insecure)?;
-        let key = section
-            .secret(
-                "signing-secret",
-                config.signing_secret.as_ref(),
-                config.signing_secret_file.as_deref(),
-            )?
-            .map(|secret| {
-                signing_key(&secret).ok_or_else(|| {
-                    section.error(
-                        "signing-secret",
-                        "must be `whsec_` and 24 to 64 bytes in base64, as `openssl rand -base64 32` makes them",
-                    )
-                })
-            })
-            .transpose()?;
-        let authorization = section
-            .secret(
-                "bearer-token",
-                config.bearer_token.as_ref(),
-                config.bearer_token_file.as_deref(),
-            )?
-            .map(|token| {
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-                    .map_err(|_| {
-                        section.error("bearer-token", "holds characters that no header may hold")
-                    })?;
-                value.set_sensitive(true);
-                Ok(value)
-            })
-            .transpose()?;
-
-        let timeout = section.timeout(config.timeout_secs)?;
-        let mut builder = Client::builder()
-            .user_agent(concat!("lanner/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            .pool_max_idle_per_host(1);
-        if let Some(path) = &config.ca_file {
-            let pem = section.read("ca-file", path)?;
-            let certificates = Certificate::from_pem_bundle(&pem)
-                .ok()
-                .filter(|certificates| !certificates.is_empty())
-                .ok_or_else(|| section.error("ca-file", "holds no certificate in PEM form"))?;
-            builder = builder.tls_certs_merge(certificates);
-        } else if url.scheme() == "http" {
-            // No certificate will be looked at, so none need be found on this machine.
-            builder = builder.tls_certs_only([]);
-        }
-        if url.host_str().is_some_and(is_loopback) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| {
-            section.error(
-                "ca-file",
-                format!("cannot set up TLS: {}", describe(&error)),
-            )
-        })?;
+        let content_type = HeaderValue::from_str(&config.content_type)
+            .ok()
+            .filter(|_| config.content_type.contains('/'))
+            .ok_or_else(|| section.error("content-type", "is none; write one as text/plain"))?;
+        let text = section.text("body", config.body.as_deref(), config.body_file.as_deref())?;
+        let body = match text {
+            None if config.content_type != JSON => {
+                let problem = "is for a `body` of your own; the alert itself is application/json";
+                return Err(section.error("content-type", problem));
+            }
+            None => Body::Alert,
+            Some(text) => Template::new(&text, &config.content_type)
+                .map(|template| Body::Own(Box::new(template)))
+                .map_err(|problem| section.error("body", problem))?,
+        };
+        let settings = Settings {
+            url: &config.url,
+            bearer_token: config.bearer_token.as_ref(),
+            bearer_token_file: config.bearer_token_file.as_deref(),
+            ca_file: config.ca_file.as_deref(),
+            allow_insecure: config.allow_insecure,
+            timeout_secs: config.timeout_secs,
+        };
+        let http = Http::new(section, settings)?;
+        let (secret, file) = (&config.signing_secret, &config.signing_secret_file);
         Ok(Webhook {
-            client,
-            url,
-            key,
-            authorization,
+            http,
+            key: key(section, secret.as_ref(), file.as_deref())?,
+            content_type,
+            body,
+        })
+    }
+
+    /// Checks `[ocsf.NAME]`, as [`Webhook::new`] does.
+    pub fn ocsf(name: &str, config: &OcsfConfig) -> Result<Webhook, ConfigError> {
+        let section = Section { kind: "ocsf", name };
+        let settings = Settings {
+            url: config.url.expose(),
+            bearer_token: config.bearer_token.as_ref(),
+            bearer_token_file: config.bearer_token_file.as_deref(),
+            ca_file: config.ca_file.as_deref(),
+            allow_insecure: config.allow_insecure,
+            timeout_secs: config.timeout_secs,
+        };
+        let http = Http::new(section, settings)?;
+        let (secret, file) = (&config.signing_secret, &config.signing_secret_file);
+        Ok(Webhook {
+            http,
+            key: key(section, secret.as_ref(), file.as_deref())?,
+            content_type: HeaderValue::from_static(JSON),
+            body: Body::Ocsf,
         })
     }
 
     async fn post(&self, notification: &Notification) -> Attempt {
-        let headers = self.headers(notification, Timestamp::now());
-        let request = self
-            .client
-            .post(self.url.clone())
-            .headers(headers)
-            .body(notification.body.clone());
-        match request.send().await {
-            Ok(response) => answer(response).await,
-            Err(error) => {
-                let error = error.without_url();
-                Attempt::Retry {
-                    reason: failure_reason(&error),
-                    after: None,
-                    detail: describe(&error),
-                }
+        let body = match &self.body {
+            Body::Alert => Ok(notification.body.clone()),
+            Body::Ocsf => notification
+                .alert()
+                .map(|alert| payload::ocsf(&alert).to_string())
+                .map_err(|error| error.to_string()),
+            Body::Own(template) => notification
+                .alert()
+                .map_err(|error| error.to_string())
+                .and_then(|alert| template.render(&alert)),
+        };
+        match body {
+            Ok(body) => {
+                let headers = self.headers(notification, &body, Timestamp::now());
+                self.http.post(headers, body).await
             }
+            Err(error) => Attempt::unfit(&error),
         }
     }
 
-    fn headers(&self, notification: &Notification, now: Timestamp) -> HeaderMap {
+    fn headers(&self, notification: &Notification, body: &str, now: Timestamp) -> HeaderMap {
         let id = header_id(&notification.notification_id);
         let id_value = HeaderValue::from_str(&id).expect("an id of visible ASCII is a header");
         let timestamp = now.as_second();
         let mut headers = HeaderMap::new();
-        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        headers.insert("content-type", self.content_type.clone());
         headers.insert("webhook-id", id_value.clone());
         headers.insert("idempotency-key", id_value);
         headers.insert("webhook-timestamp", HeaderValue::from(timestamp));
         if let Some(key) = &self.key {
-            let signature = sign(key, &id, timestamp, &notification.body);
+            let signature = sign(key, &id, timestamp, body);
             let signature = HeaderValue::from_str(&signature).expect("base64 is a header");
             headers.insert("webhook-signature", signature);
-        }
-        if let Some(authorization) = &self.authorization {
-            headers.insert("authorization", authorization.clone());
         }
         headers
     }
@@ -212,32 +250,22 @@ impl Receiver for Webhook {
     }
 }
 
-fn check_url(section: Section<'_>, url: &str, allow_insecure: bool) -> Result<Url, ConfigError> {
-    let url = Url::parse(url).map_err(|error| {
-        section.error(
-            "url",
-            format!("is no address: {error}; write https://HOST/PATH"),
-        )
-    })?;
-    let host = url.host_str().unwrap_or_default();
-    match url.scheme() {
-        "https" => {}
-        "http" if allow_insecure || is_loopback(host) => {}
-        "http" => {
-            return Err(section.error(
-                "url",
-                "must be https; plain http to another machine needs `allow-insecure = true`",
-            ));
-        }
-        _ => return Err(section.error("url", "must be https")),
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(section.error(
-            "url",
-            "must not hold a user name or password; use `bearer-token-file`",
-        ));
-    }
-    Ok(url)
+fn key(
+    section: Section<'_>,
+    secret: Option<&Secret>,
+    file: Option<&std::path::Path>,
+) -> Result<Option<Vec<u8>>, ConfigError> {
+    section
+        .secret("signing-secret", secret, file)?
+        .map(|secret| {
+            signing_key(&secret).ok_or_else(|| {
+                section.error(
+                    "signing-secret",
+                    "must be `whsec_` and 24 to 64 bytes in base64, as `openssl rand -base64 32` makes them",
+                )
+            })
+        })
+        .transpose()
 }
 
 /// The bytes of a `whsec_` secret; the specification asks for 24 to 64 of them.
@@ -268,89 +296,6 @@ fn header_id(id: &str) -> Cow<'_, str> {
     }
 }
 
-async fn answer(mut response: Response) -> Attempt {
-    let status = response.status();
-    if status.is_success() {
-        // Read, so that the connection can be used again; what it says does not matter.
-        read_bounded(&mut response).await;
-        return Attempt::Delivered;
-    }
-    let after = retry_after(response.headers(), Timestamp::now());
-    let (reason, retry) = judge(status);
-    if retry {
-        let hint = match reason {
-            FailureReason::Redirect => "; redirects are not followed, give the final address",
-            _ => "",
-        };
-        return Attempt::Retry {
-            reason,
-            after,
-            detail: format!("HTTP {status}{hint}"),
-        };
-    }
-    let said = one_line(&String::from_utf8_lossy(&read_bounded(&mut response).await));
-    let separator = if said.is_empty() { "" } else { ": " };
-    Attempt::Rejected {
-        reason,
-        detail: format!("HTTP {status}{separator}{said}"),
-    }
-}
-
-/// Why a status is a failure, and whether another attempt may succeed.
-fn judge(status: StatusCode) -> (FailureReason, bool) {
-    match status.as_u16() {
-        300..=399 => (FailureReason::Redirect, true),
-        401 | 403 | 407 => (FailureReason::Auth, false),
-        408 => (FailureReason::Timeout, true),
-        413 => (FailureReason::TooLarge, false),
-        425 => (FailureReason::ClientError, true),
-        429 => (FailureReason::RateLimited, true),
-        400..=499 => (FailureReason::ClientError, false),
-        500..=599 => (FailureReason::ServerError, true),
-        _ => (FailureReason::Other, true),
-    }
-}
-
-/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(text)
-        .ok()?;
-    Some(date.duration_since(now).try_into().unwrap_or_default())
-}
-
-async fn read_bounded(response: &mut Response) -> Vec<u8> {
-    let mut read = Vec::new();
-    while read.len() < MAX_ANSWER {
-        match response.chunk().await {
-            Ok(Some(chunk)) => read.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER)]),
-            // The status has come: what else there was to say may be lost.
-            Ok(None) | Err(_) => break,
-        }
-    }
-    read.truncate(MAX_ANSWER);
-    read
-}
-
-fn failure_reason(error: &reqwest::Error) -> FailureReason {
-    if error.is_timeout() {
-        FailureReason::Timeout
-    } else if error.is_dns() {
-        FailureReason::Dns
-    } else if let Some(reason) = reason_in(error) {
-        reason
-    } else if error.is_connect() || error.is_request() {
-        // An answer that breaks off is an error of the request.
-        FailureReason::Connect
-    } else {
-        FailureReason::Other
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,24 +310,6 @@ mod tests {
             sign(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now: Timestamp = "2026-11-20T10:00:00Z".parse().expect("a time");
-        let parse = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, HeaderValue::from_str(text).expect("a header"));
-            retry_after(&headers, now)
-        };
-        assert_eq!(parse("120"), Some(Duration::from_secs(120)));
-        assert_eq!(
-            parse("Fri, 20 Nov 2026 10:01:30 GMT"),
-            Some(Duration::from_secs(90))
-        );
-        assert_eq!(parse("Fri, 20 Nov 2026 09:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(parse("soon"), None);
-        assert_eq!(parse("-5"), None);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct NewNotification {
     pub severity: Severity,
     /// The alert as JSON.
     pub body: String,
+    /// When the hub took in the messages that caused it.
+    pub enqueued: Option<Timestamp>,
 }
 
 /// A notification that waits for delivery.
@@ -49,6 +51,8 @@ pub struct Pending {
     pub attempts: u32,
     /// When it was written to the outbox, wall time.
     pub created: Timestamp,
+    /// As of [`NewNotification`]; not known of what a person released or a snapshot file held.
+    pub enqueued: Option<Timestamp>,
 }
 
 /// What a receiver lost because its quota was reached.
@@ -94,7 +98,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Pending>, StoreError> {
         self.pending(
-            "SELECT seq, notification_id, severity, body, attempts, created FROM outbox
+            "SELECT seq, notification_id, severity, body, attempts, created, enqueued FROM outbox
              WHERE receiver = ?1 AND due <= ?2 ORDER BY seq LIMIT ?3",
             (receiver, now.as_millisecond(), limit as i64),
         )
@@ -103,7 +107,7 @@ impl Store {
     /// The oldest notification for `receiver`, due or not.
     pub fn oldest(&self, receiver: &str) -> Result<Option<Pending>, StoreError> {
         let found = self.pending(
-            "SELECT seq, notification_id, severity, body, attempts, created FROM outbox
+            "SELECT seq, notification_id, severity, body, attempts, created, enqueued FROM outbox
              WHERE receiver = ?1 ORDER BY seq LIMIT 1",
             [receiver],
         )?;
@@ -113,7 +117,7 @@ impl Store {
     /// The least tried notification for `receiver` beside the one named.
     pub fn least_tried(&self, receiver: &str, but: i64) -> Result<Option<Pending>, StoreError> {
         let found = self.pending(
-            "SELECT seq, notification_id, severity, body, attempts, created FROM outbox
+            "SELECT seq, notification_id, severity, body, attempts, created, enqueued FROM outbox
              WHERE receiver = ?1 AND seq <> ?2 ORDER BY attempts, seq LIMIT 1",
             (receiver, but),
         )?;
@@ -191,6 +195,7 @@ impl Store {
                 body: row.get(3)?,
                 attempts: row.get(4)?,
                 created: timestamp(row.get(5)?),
+                enqueued: row.get::<_, Option<i64>>(6)?.map(timestamp),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -206,8 +211,9 @@ pub(super) fn add(
 ) -> Result<(u64, Vec<Evicted>), StoreError> {
     // `ON CONFLICT DO NOTHING` rather than `OR IGNORE`, which would also rule the triggers.
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO outbox (receiver, notification_id, severity, body, bytes, created, due)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?6
+        "INSERT INTO outbox
+             (receiver, notification_id, severity, body, bytes, created, due, enqueued)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7
          WHERE NOT EXISTS (SELECT 1 FROM delivered WHERE receiver = ?1 AND notification_id = ?2)
            AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE receiver = ?1 AND notification_id = ?2)
          ON CONFLICT DO NOTHING",
@@ -223,6 +229,7 @@ pub(super) fn add(
             &notification.body,
             bytes as i64,
             now.as_millisecond(),
+            notification.enqueued.map(Timestamp::as_millisecond),
         ))? as u64;
         receivers.insert(&*notification.receiver);
     }

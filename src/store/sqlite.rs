@@ -16,7 +16,7 @@ pub(super) const DATABASE: &str = "lanner.db";
 const LOCK: &str = "lanner.lock";
 
 /// `user_version` of the schema below.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long a statement waits for another process, which can only be `lanner outbox`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,6 +43,7 @@ CREATE TABLE outbox (
     receiver TEXT NOT NULL, notification_id TEXT NOT NULL, severity INTEGER NOT NULL,
     body TEXT NOT NULL, bytes INTEGER NOT NULL, created INTEGER NOT NULL,
     due INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
+    enqueued INTEGER,
     UNIQUE (receiver, notification_id)
 ) STRICT;
 CREATE INDEX outbox_order ON outbox (receiver, seq);
@@ -93,6 +94,12 @@ CREATE TRIGGER quarantine_removed AFTER DELETE ON quarantine BEGIN
     UPDATE usage SET items = items - 1, bytes = bytes - old.bytes
     WHERE part = 'quarantine' AND receiver = '';
 END;
+";
+
+/// Makes a database of version 1 one of version 2, where the outbox knows when an event came in.
+const FROM_1: &str = "
+ALTER TABLE outbox ADD COLUMN enqueued INTEGER;
+PRAGMA user_version = 2;
 ";
 
 /// Why the store cannot be opened, written or read.
@@ -276,7 +283,7 @@ fn open_checked(database: &Path) -> Result<Connection, StoreError> {
         .create(true)
         .open(database)
         .map_err(StoreError::io("open", database))?;
-    let connection = Connection::open_with_flags(
+    let mut connection = Connection::open_with_flags(
         database,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
@@ -292,6 +299,11 @@ fn open_checked(database: &Path) -> Result<Connection, StoreError> {
     let verdict: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
     if verdict != "ok" {
         return Err(StoreError::Damaged(verdict));
+    }
+    if found == 1 {
+        let transaction = begin(&mut connection)?;
+        transaction.execute_batch(FROM_1)?;
+        transaction.commit()?;
     }
     Ok(connection)
 }
@@ -324,7 +336,7 @@ pub(super) fn open_beside(folder: &Path) -> Result<Connection, StoreError> {
         0 => Err(StoreError::Missing {
             path: folder.to_owned(),
         }),
-        SCHEMA_VERSION => Ok(connection),
+        1..=SCHEMA_VERSION => Ok(connection),
         _ => Err(StoreError::TooNew { found }),
     }
 }

@@ -241,9 +241,14 @@ impl live::Observer for Observer {
 }
 
 impl deliver::Observer for Observer {
-    fn delivered(&self, receiver: &str, waited: Duration) {
+    fn delivered(&self, receiver: &str, waited: Duration, enqueued: Option<Timestamp>) {
         self.metrics.sent(receiver);
         self.metrics.latency(Span::CommitToDelivery).record(waited);
+        if let Some(enqueued) = enqueued {
+            self.metrics
+                .latency(Span::PublishToDelivery)
+                .record(age_of(enqueued));
+        }
         self.health.set(receiver, State::Ready);
     }
 

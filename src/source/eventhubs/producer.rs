@@ -17,6 +17,14 @@ pub struct HubProducer {
     client: Option<ProducerClient>,
 }
 
+/// Who decides on the partition.
+#[derive(Clone, Copy)]
+enum To<'a> {
+    Any,
+    Partition(&'a str),
+    Key(&'a str),
+}
+
 impl HubProducer {
     pub async fn open(config: EventHubConfig) -> Result<HubProducer, HubError> {
         let connector = Connector::new(config);
@@ -31,6 +39,17 @@ impl HubProducer {
         partition: Option<&str>,
         payloads: &[Bytes],
     ) -> Result<(), HubError> {
+        self.send_to(partition.map_or(To::Any, To::Partition), payloads)
+            .await
+    }
+
+    /// As [`HubProducer::send`], to the partition that the hub chooses for the key (of 128 bytes at
+    /// most), which is the same for every event with this key.
+    pub async fn send_keyed(&mut self, key: &str, payloads: &[Bytes]) -> Result<(), HubError> {
+        self.send_to(To::Key(key), payloads).await
+    }
+
+    async fn send_to(&mut self, to: To<'_>, payloads: &[Bytes]) -> Result<(), HubError> {
         let mut left = payloads;
         let mut attempts = ATTEMPTS;
         while !left.is_empty() {
@@ -38,7 +57,7 @@ impl HubProducer {
                 Some(client) => client,
                 None => self.connector.producer().await?,
             };
-            match self.send_some(&client, partition, left).await {
+            match self.send_some(&client, to, left).await {
                 Ok(sent) => {
                     left = &left[sent..];
                     attempts = ATTEMPTS;
@@ -68,11 +87,18 @@ impl HubProducer {
     async fn send_some(
         &self,
         client: &ProducerClient,
-        partition: Option<&str>,
+        to: To<'_>,
         payloads: &[Bytes],
     ) -> Result<usize, HubError> {
         let options = EventDataBatchOptions {
-            partition_id: partition.map(str::to_owned),
+            partition_id: match to {
+                To::Partition(id) => Some(id.to_owned()),
+                To::Any | To::Key(_) => None,
+            },
+            partition_key: match to {
+                To::Key(key) => Some(key.to_owned()),
+                To::Any | To::Partition(_) => None,
+            },
             ..EventDataBatchOptions::default()
         };
         let batch = self
