@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::tally::Tally;
 use crate::decode::{Damage, Decoder, Payload, RecordPosition};
 use crate::detect::{Engine, Match};
+use crate::event::line;
 use crate::source::Batch;
 
 /// Bytes kept of a damaged record.
@@ -73,15 +74,27 @@ impl Worker {
                         text: record.raw[..record.raw.len().min(QUARANTINE_EXCERPT)].to_vec(),
                     });
                 }
-                if let Payload::Audit(event) = &record.payload {
-                    let time = event.time().or(record.origin.time);
-                    if let Some(time) = time {
-                        tally.add_time(time);
+                let time = match &record.payload {
+                    Payload::Audit(event) => event.time(),
+                    Payload::ApiServer(line) => line::time(line),
+                    Payload::Nothing(_) => return,
+                };
+                let time = time.or(record.origin.time);
+                if let Some(time) = time {
+                    tally.add_time(time);
+                }
+                if !range.contains(time) {
+                    return;
+                }
+                let (origin, partition) = (&record.origin, &batch.partition);
+                match &record.payload {
+                    Payload::Audit(event) => {
+                        engine.detect(event, origin, partition, record.position, matches);
                     }
-                    if range.contains(time) {
-                        let partition = &batch.partition;
-                        engine.detect(event, &record.origin, partition, record.position, matches);
+                    Payload::ApiServer(line) => {
+                        engine.detect_line(line, origin, partition, record.position, matches);
                     }
+                    Payload::Nothing(_) => {}
                 }
             });
         }
