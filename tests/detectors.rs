@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lanner::detect::spec::Expect;
-use lanner::detect::{Detector, Engine, load, selftest};
+use lanner::detect::{Detector, Engine, load, mutate, selftest};
 use lanner::event::Sites;
 
 fn shipped() -> Vec<Detector> {
@@ -84,3 +84,111 @@ fn texts_are_there_for_whoever_is_woken() {
         );
     }
 }
+
+#[test]
+fn no_mutant_survives() {
+    let engine = Engine::new(shipped(), Sites::default());
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/envelopes");
+    let surveys = mutate::run(&engine, |_| true, &[&fixtures]);
+    let mutants: usize = surveys.iter().map(|survey| survey.mutants).sum();
+    assert!(
+        mutants > surveys.len(),
+        "only {mutants} mutants of {} detectors",
+        surveys.len()
+    );
+    let unexplained: Vec<_> = surveys.iter().filter(|survey| !survey.is_fine()).collect();
+    assert!(unexplained.is_empty(), "{unexplained:#?}");
+}
+
+/// A detector that its tests say too little of, as a person sees it.
+#[test]
+fn survivors_are_named() {
+    let folder = tempfile::tempdir().expect("a folder for a test");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file lies in a folder"))
+            .and_then(|()| std::fs::write(&path, text))
+            .expect("the folder can be written to");
+        path
+    };
+    write("own/pod-deleted.toml", WEAKLY_TESTED);
+    let own = folder.path().join("own");
+    let config = write(
+        "lanner.toml",
+        &format!("detectors-dir = {:?}\n", own.display().to_string()),
+    );
+    for format in ["table", "ndjson"] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lanner"))
+            .args(["detectors", "test", "--mutate", "pod-deleted"])
+            .args(["--format", format, "--config"])
+            .arg(&config)
+            .output()
+            .expect("the program starts");
+        assert_eq!(
+            output.status.code(),
+            Some(4),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let shown = String::from_utf8(output.stdout).expect("its output is text");
+        insta::assert_snapshot!(format!("survivors_{format}"), shown);
+    }
+}
+
+const WEAKLY_TESTED: &str = r#"
+id = "pod-deleted"
+revision = 1
+title = "Pods deleted"
+kind = "threat"
+severity = "low"
+requires = ["kube-audit-admin"]
+description = "Someone deletes pods."
+false_positives = []
+triage = "Ask who it was."
+remedy = "Take the right away."
+
+[match]
+groups = [""]
+resources = ["pods"]
+verbs = ["delete", "deletecollection"]
+facts = ["succeeded"]
+not = ["actor.platform", "dry_run"]
+when = 'object.ns != "kube-system"'
+
+[[raise]]
+facts = ["actor.human"]
+severity = "medium"
+
+[threshold]
+key = ["cluster", "actor.user"]
+distinct = "object.name"
+count = 2
+window = "10m"
+
+[alert]
+summary = "{{ actor.user }} deleted pods"
+group_by = ["actor.user"]
+quiet_for = "1h"
+
+[[test]]
+name = "two pods"
+expect = "alert"
+events = [{ verb = "delete" }, { verb = "delete", objectRef = { name = "web-1" } }]
+
+[[test]]
+name = "read"
+expect = "quiet"
+events = [{ verb = "get" }, { verb = "get", objectRef = { name = "web-1" } }]
+
+[[equivalent]]
+mutant = "match.groups: \"\""
+reason = "No other group has pods."
+
+[[equivalent]]
+mutant = "threshold.count: +1"
+reason = "Wrong: the first test notices it."
+
+[[equivalent]]
+mutant = "match.not: dryrun"
+reason = "Wrong: there is no such fact."
+"#;

@@ -14,7 +14,9 @@ use tokio::sync::Mutex;
 use super::setup::{Section, one_line};
 use super::{Attempt, ConfigError, FailureReason, Notification, Receiver};
 use crate::config::secret::Secret;
-use crate::source::eventhubs::{Auth, EventHubConfig, Fault, HubError, HubProducer, Start, Transport};
+use crate::source::eventhubs::{
+    Auth, EventHubConfig, Fault, HubError, HubProducer, Pace, Start, Transport,
+};
 
 /// Longest partition key that Event Hubs takes, in bytes.
 const MAX_KEY: usize = 128;
@@ -86,6 +88,7 @@ impl EventHubsOutput {
             start: Start::default(),
             owner_level: None,
             prefetch: 1,
+            pace: Pace::default(),
         };
         match config.problem() {
             Some((key, problem)) => Err(section.error(key, problem)),
@@ -180,7 +183,10 @@ mod tests {
     #[test]
     fn a_key_is_the_cluster_and_fits() {
         assert_eq!(partition_key(""), None);
-        assert_eq!(partition_key("/subscriptions/0"), Some("/subscriptions/0".to_owned()));
+        assert_eq!(
+            partition_key("/subscriptions/0"),
+            Some("/subscriptions/0".to_owned())
+        );
         let long = partition_key(&"x".repeat(200)).expect("a key");
         assert_eq!((long.len(), long.contains('x')), (64, false));
     }

@@ -128,14 +128,28 @@ pub struct Service {
 impl Service {
     /// Checks `[slack.NAME]` and reads the files it names, as the others do; connects to nobody.
     pub fn slack(name: &str, config: &SlackConfig) -> Result<Service, ConfigError> {
-        let section = Section { kind: "slack", name };
-        let settings = plain(config.url.expose(), config.ca_file.as_deref(), config.timeout_secs);
+        let section = Section {
+            kind: "slack",
+            name,
+        };
+        let settings = plain(
+            config.url.expose(),
+            config.ca_file.as_deref(),
+            config.timeout_secs,
+        );
         Service::new(section, settings, |alert, _| payload::slack(alert))
     }
 
     pub fn teams(name: &str, config: &TeamsConfig) -> Result<Service, ConfigError> {
-        let section = Section { kind: "teams", name };
-        let settings = plain(config.url.expose(), config.ca_file.as_deref(), config.timeout_secs);
+        let section = Section {
+            kind: "teams",
+            name,
+        };
+        let settings = plain(
+            config.url.expose(),
+            config.ca_file.as_deref(),
+            config.timeout_secs,
+        );
         Service::new(section, settings, |alert, _| payload::teams(alert))
     }
 
@@ -148,7 +162,10 @@ impl Service {
         let key = section
             .secret("routing-key", given.as_ref(), file.as_deref())?
             .ok_or_else(|| {
-                section.error("routing-key-file", "is missing; PagerDuty shows the key with the integration")
+                section.error(
+                    "routing-key-file",
+                    "is missing; PagerDuty shows the key with the integration",
+                )
             })?;
         let settings = plain(&config.url, config.ca_file.as_deref(), config.timeout_secs);
         Service::new(section, settings, move |alert, _| {

@@ -12,7 +12,7 @@ use crate::alert::{DetectorRef, Kind, Severity};
 use crate::config::ExceptionConfig;
 use crate::event::fact::Bits;
 use crate::event::site::Names;
-use crate::event::{Category, Field, Stage};
+use crate::event::{Category, Field, LineKind, Stage};
 
 #[derive(Debug, Clone)]
 pub struct Detector {
@@ -80,6 +80,8 @@ pub struct Matcher {
     /// Empty means every stage but `RequestReceived`, which tells no outcome.
     pub stages: Vec<Stage>,
     pub nonresource: Option<Names>,
+    /// A detector with lines sees no audit event, one without sees no line.
+    pub lines: Option<Vec<LineKind>>,
     pub facts: Bits,
     pub not: Bits,
     pub when: Option<Condition>,

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::detector::{Detector, StateSpec};
+use super::detector::{Detector, Matcher, StateSpec};
 use super::index::{DetectorIndex, Index};
 use super::matches::{Digest128, Match, Occurrence, Place, StateKey, elements, texts};
 use super::scratch::Scratch;
 use super::state::threshold::Hit;
 use crate::alert::Severity;
+use crate::decode::apiserver::Line;
+use crate::event::line::{self, LineKind, LineView};
 use crate::event::{AuditEvent, Body, Fact, Origin, Sites, Stage, Truth, View};
 
 /// The detector that speaks up where an unreadable body kept a grave one from deciding.
@@ -22,6 +24,8 @@ pub struct Engine {
     pub sites: Sites,
     index: Index,
     unverifiable: Option<DetectorIndex>,
+    /// By [`LineKind`]: the detectors that its lines interest.
+    of_lines: Vec<Vec<DetectorIndex>>,
 }
 
 impl Engine {
@@ -32,7 +36,25 @@ impl Engine {
             .iter()
             .position(|detector| detector.id == UNVERIFIABLE_BODY)
             .map(|index| index as DetectorIndex);
+        let of_lines = LineKind::ALL
+            .iter()
+            .map(|(kind, _, _)| {
+                let wants = |detector: &Detector| {
+                    detector
+                        .matching
+                        .lines
+                        .as_ref()
+                        .is_some_and(|kinds| kinds.contains(kind))
+                };
+                (0..)
+                    .zip(&detectors)
+                    .filter(|(_, detector)| wants(detector))
+                    .map(|(index, _)| index)
+                    .collect()
+            })
+            .collect();
         Engine {
+            of_lines,
             index: Index::new(detectors.iter()),
             detectors,
             sites,
@@ -115,6 +137,55 @@ impl Engine {
             out.push(make_match(detector, index, &view, state, occurrence));
         }
         self.unverifiable_body(&blinded, first, out);
+    }
+
+    /// As [`Engine::detect`], for a line of the API server's own log.
+    pub fn detect_line(
+        &self,
+        line: &Line<'_>,
+        origin: &Origin,
+        place: Place<'_>,
+        scratch: &mut Scratch,
+        out: &mut Vec<Match>,
+    ) {
+        self.detect_line_at(&self.sites, line, origin, place, scratch, out);
+    }
+
+    /// As [`Engine::detect_line`], at other sites than the engine's own.
+    pub fn detect_line_at(
+        &self,
+        sites: &Sites,
+        line: &Line<'_>,
+        origin: &Origin,
+        place: Place<'_>,
+        scratch: &mut Scratch,
+        out: &mut Vec<Match>,
+    ) {
+        let candidates = &self.of_lines[LineKind::of(line) as usize];
+        if candidates.is_empty() {
+            return;
+        }
+        let event = line::event(line);
+        let of_line = LineView::new(line);
+        let view = View::of_line(&event, of_line, origin, sites.of(&origin.cluster));
+        let time = line::time(line).or(origin.time);
+        let mut occurrence = None;
+        for &index in candidates {
+            let detector = self.detector(index);
+            let Matcher {
+                facts, not, when, ..
+            } = &detector.matching;
+            if view.test(facts, not) == Truth::True
+                && when.as_ref().is_none_or(|when| when.holds(&view))
+            {
+                let Some(state) = state_key(detector, index, &view, time, scratch) else {
+                    continue;
+                };
+                let occurrence =
+                    occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(&view, time, place)));
+                out.push(make_match(detector, index, &view, state, occurrence));
+            }
+        }
     }
 
     /// Keeps the match of `unverifiable-body` only where a detector was blinded, and names those.

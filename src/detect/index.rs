@@ -55,6 +55,8 @@ struct Sets {
     subresources: Option<Vec<u16>>,
     verbs: Option<Vec<u16>>,
     nonresource: bool,
+    /// The detector sees lines and no events.
+    lines: bool,
 }
 
 /// Group, resource and subresource are `None` for a request that names no resource.
@@ -81,6 +83,7 @@ impl Index {
                 subresources,
                 verbs,
                 nonresource,
+                lines,
                 ..
             } = matching;
             index.detectors.push(Sets {
@@ -89,6 +92,7 @@ impl Index {
                 subresources: index.subresources.add(subresources.as_ref()),
                 verbs: index.verbs.add(verbs.as_ref()),
                 nonresource: nonresource.is_some(),
+                lines: lines.is_some(),
             });
         }
         index
@@ -126,7 +130,8 @@ impl Sets {
     fn admit(&self, key: &Key) -> bool {
         let within =
             |set: &Option<Vec<u16>>, id: u16| set.as_ref().is_none_or(|set| set.contains(&id));
-        within(&self.verbs, key.verb)
+        !self.lines
+            && within(&self.verbs, key.verb)
             && match key.object {
                 Some((group, resource, subresource)) => {
                     !self.nonresource

@@ -24,7 +24,7 @@ use crate::config::{DetectorConfig, Period, duration};
 use crate::event::fact::{Bits, FACTS};
 use crate::event::field::FIELDS;
 use crate::event::site::Names;
-use crate::event::{Category, Fact, Field, Stage};
+use crate::event::{Category, Fact, Field, LineKind, Stage};
 
 static SHIPPED: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/detectors");
 
@@ -320,6 +320,15 @@ impl Check<'_> {
             .filter_map(|name| self.category(name))
             .collect();
         let matching = self.matcher(&spec.matching);
+        let of_text = |name: &Spanned<String>| name.get_ref() == Category::KubeApiserver.as_str();
+        if let Some(category) = spec
+            .requires
+            .iter()
+            .find(|category| of_text(category) != matching.lines.is_some())
+        {
+            let message = "does not go with what is matched: `lines` are in kube-apiserver alone, and nothing else is";
+            self.problem(category, "requires", message, None);
+        }
         let raise = spec
             .raise
             .iter()
@@ -417,6 +426,7 @@ impl Check<'_> {
             }
             Names::new(&names(globs)).unwrap_or_default()
         });
+        let lines = spec.lines.as_ref().map(|kinds| self.lines(spec, kinds));
         let when = spec.when.as_ref().and_then(|source| {
             Condition::compile(source.get_ref())
                 .map_err(|error| {
@@ -432,10 +442,45 @@ impl Check<'_> {
             verbs: spec.verbs.clone(),
             stages,
             nonresource,
+            lines,
             facts: self.facts(&spec.facts, "match.facts"),
             not: self.facts(&spec.not, "match.not"),
             when,
         }
+    }
+
+    fn lines(&mut self, spec: &Match, kinds: &[Spanned<String>]) -> Vec<LineKind> {
+        let beside = [
+            ("groups", spec.groups.is_some()),
+            ("resources", spec.resources.is_some()),
+            ("subresources", spec.subresources.is_some()),
+            ("verbs", spec.verbs.is_some()),
+            ("stages", spec.stages.is_some()),
+            ("nonresource", spec.nonresource.is_some()),
+        ];
+        if let Some((key, _)) = beside.iter().find(|(_, set)| *set) {
+            self.problem_at(
+                0..0,
+                format!("match.{key}"),
+                "stands beside `lines`, and no line of the API server's log has it",
+                Some("keep `lines`, `facts`, `not` and `when`".into()),
+            );
+        }
+        if kinds.is_empty() {
+            let help = Some("leave it out".into());
+            self.problem_at(0..0, "match.lines", "is empty, so nothing matches", help);
+        }
+        kinds
+            .iter()
+            .filter_map(|name| {
+                let kind = LineKind::parse(name.get_ref());
+                if kind.is_none() {
+                    let names = LineKind::ALL.iter().map(|(_, name, _)| *name);
+                    self.unknown(name, "match.lines", "kind of line", names);
+                }
+                kind
+            })
+            .collect()
     }
 
     /// The state operator, and the text of what decides its meaning.

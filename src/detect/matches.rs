@@ -134,7 +134,11 @@ impl Occurrence {
             .as_ref()
             .map_or(0, |status| status.code);
         let uri = bounded(&event.request_uri, MAX_EXCERPT);
-        let excerpt = if code == 0 {
+        let message = view.line.map_or("", |line| line.message);
+        let excerpt = if !message.is_empty() {
+            // Of a panic, the stack follows its first line.
+            bounded(message.lines().next().unwrap_or_default(), MAX_EXCERPT)
+        } else if code == 0 {
             format!("{} {uri}", bounded(&event.verb, 64))
         } else {
             format!("{} {uri} → {code}", bounded(&event.verb, 64))

@@ -236,6 +236,10 @@ impl Mutants<'_> {
         let nonresource = self.detector.matching.nonresource.clone();
         let globs = nonresource.map_or(Vec::new(), |globs| globs.patterns().to_vec());
         self.set("nonresource", globs, |d| &mut d.matching.nonresource);
+        let lines = self.detector.matching.lines.clone().unwrap_or_default();
+        if lines.len() > 1 {
+            self.set("lines", lines, |d| &mut d.matching.lines);
+        }
     }
 
     /// The set without each of its elements; without its only one, any value will do.
@@ -325,8 +329,8 @@ impl Mutants<'_> {
 /// What is left of a set; nothing left stands for a key that is not there.
 struct Rest<T>(Vec<T>);
 
-impl From<Rest<String>> for Option<Vec<String>> {
-    fn from(rest: Rest<String>) -> Self {
+impl<T> From<Rest<T>> for Option<Vec<T>> {
+    fn from(rest: Rest<T>) -> Self {
         Some(rest.0).filter(|rest| !rest.is_empty())
     }
 }
@@ -356,6 +360,12 @@ impl Element for String {
         } else {
             self.clone()
         }
+    }
+}
+
+impl Element for crate::event::LineKind {
+    fn shown(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 

@@ -19,6 +19,7 @@ use super::order::{Judge, Learning, Outcome};
 use super::scratch::Scratch;
 use super::spec::{Expect, Test};
 use crate::config::duration;
+use crate::decode::apiserver::has_header;
 use crate::decode::{Payload, decode};
 use crate::event::{Lists, Site, Sites};
 use crate::source::{Chunk, Framing, Partition};
@@ -124,18 +125,20 @@ impl Case<'_> {
         let mut matches = Vec::new();
         let mut scratch = Scratch::new(None);
         decode(&chunk, &mut |record| {
-            if let Payload::Audit(event) = &record.payload {
-                engine.detect_at(
-                    &self.sites,
-                    event,
-                    &record.origin,
-                    Place {
-                        partition: &partition,
-                        position: record.position,
-                    },
-                    &mut scratch,
-                    &mut matches,
-                );
+            let (sites, origin) = (&self.sites, &record.origin);
+            let place = Place {
+                partition: &partition,
+                position: record.position,
+            };
+            let scratch = &mut scratch;
+            match &record.payload {
+                Payload::Audit(event) => {
+                    engine.detect_at(sites, event, origin, place, scratch, &mut matches);
+                }
+                Payload::ApiServer(line) => {
+                    engine.detect_line_at(sites, line, origin, place, scratch, &mut matches);
+                }
+                Payload::Nothing(_) => {}
             }
         });
         matches.sort_by_key(|found| found.occurrence.clock());
@@ -266,13 +269,38 @@ fn events_text(test: &Test, variant: &toml::Table) -> Result<String, String> {
             Some(_) => return Err("`at` is no text as \"+90s\"".to_owned()),
             None => SignedDuration::ZERO,
         };
-        let mut merged = base_event(begin + after, index);
-        merge_json(&mut merged, to_json(toml::Value::Table(event)));
-        merge_json(&mut merged, to_json(toml::Value::Table(variant.clone())));
+        merge_tables(&mut event, variant.clone());
+        let merged = match event.remove("line") {
+            Some(toml::Value::String(line)) if event.is_empty() => {
+                line_record(begin + after, &line)
+            }
+            Some(_) => return Err("`line` is a text that stands alone, or beside `at`".to_owned()),
+            None => {
+                let mut merged = base_event(begin + after, index);
+                merge_json(&mut merged, to_json(toml::Value::Table(event)));
+                merged
+            }
+        };
         text.push_str(&merged.to_string());
         text.push('\n');
     }
     Ok(text)
+}
+
+/// A line of the API server's own log in its envelope; the stamp in its header becomes `time`.
+fn line_record(time: Timestamp, line: &str) -> Value {
+    let line = if has_header(line) {
+        let stamp = time.strftime("%m%d %H:%M:%S%.6f").to_string();
+        format!("{}{stamp}{}", &line[..1], &line[1 + stamp.len()..])
+    } else {
+        line.to_owned()
+    };
+    json!({
+        "time": time.to_string(),
+        "category": "kube-apiserver",
+        "operationName": "Microsoft.ContainerService/managedClusters/diagnosticLogs/Read",
+        "properties": { "log": line, "stream": "stderr", "pod": "kube-apiserver-6d5b9c7f4-x2x9z" },
+    })
 }
 
 /// An ordinary person's `get` of a pod, which succeeded.

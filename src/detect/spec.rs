@@ -82,6 +82,9 @@ pub struct Match {
     /// Default: every stage that tells the outcome.
     #[serde(default)]
     pub stages: Option<Vec<Spanned<String>>>,
+    /// Kinds of lines of the API server's own log; the detector then sees no audit event.
+    #[serde(default)]
+    pub lines: Option<Vec<Spanned<String>>>,
     /// Globs over the path of requests that name no resource.
     #[serde(default)]
     pub nonresource: Option<Vec<Spanned<String>>>,
@@ -157,7 +160,8 @@ pub struct Test {
     /// The severity that the alert must have.
     #[serde(default)]
     pub severity: Option<Severity>,
-    /// Merged over a base event: an ordinary person's `get` of a pod.
+    /// Merged over a base event: an ordinary person's `get` of a pod. With `line`, a line of the API
+    /// server's own log instead.
     #[serde(default)]
     pub event: Option<toml::Table>,
     /// As `event`, one after the other; `at` moves an event on the clock (`"+90s"`).

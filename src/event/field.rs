@@ -150,6 +150,11 @@ fields! {
     Action = "action" Str, "what the verb did, for people: created, changed, deleted, read, listed, watched";
     ObjectNoun = "object.noun" Str, "resource in the singular, with the subresource if any";
     ObjectLabels = "object.labels" List, "labels that the request sets or removes, as key=value";
+    LineKind = "line.kind" Str, "kind of a line of the API server's own log, as `lines` names it; empty of an audit event";
+    LineMessage = "line.message" Str, "text of the line behind its header; empty of a request";
+    LineSource = "line.source" Str, "file.go:line of the API server's source that wrote the line";
+    LineSeverity = "line.severity" Str, "severity of the line: info, warning, error or fatal";
+    LineWebhook = "line.webhook" Str, "admission webhook that failed";
 }
 
 impl Field {
@@ -288,6 +293,11 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::Action => FieldValue::from(object::action(&view.event.verb)),
         Field::ObjectNoun => owned(object::noun(view.resource(), view.subresource())),
         Field::ObjectLabels => workload::labels(view),
+        Field::LineKind => view.line.map_or("", |line| line.kind.as_str()).into(),
+        Field::LineMessage => view.line.map_or("", |line| line.message).into(),
+        Field::LineSource => view.line.map_or("", |line| line.source).into(),
+        Field::LineSeverity => view.line.map_or("", |line| line.severity()).into(),
+        Field::LineWebhook => view.line.map_or("", |line| line.webhook()).into(),
     }
 }
 

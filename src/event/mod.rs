@@ -18,6 +18,7 @@ pub mod fact;
 pub mod field;
 pub mod image;
 pub mod json;
+pub mod line;
 pub mod namespace;
 pub mod network;
 pub mod object;
@@ -39,5 +40,6 @@ pub use audit::{
 pub use fact::{Fact, FactSet, Truth};
 pub use field::{Field, FieldValue};
 pub use json::Json;
+pub use line::{LineKind, LineView};
 pub use site::{Lists, Site, Sites};
 pub use view::{Object, View};

@@ -11,6 +11,7 @@ use super::audit::{AuditEvent, Body, Level, ObjectRef, Origin};
 use super::fact::{Bits, FactSet, GROUPS, Group, Truth};
 use super::field::{Field, FieldValue};
 use super::json::Json;
+use super::line::LineView;
 use super::site::Site;
 use super::{Fact, actor, agent, binding, dashboard, exec, rbac, source_ip, target};
 use super::{
@@ -52,6 +53,8 @@ pub struct View<'e> {
     pub event: &'e AuditEvent<'e>,
     pub origin: &'e Origin,
     pub site: &'e Site,
+    /// Where the event was made of a line of the API server's own log.
+    pub line: Option<LineView<'e>>,
     facts: Cell<FactSet>,
     /// A bit per [`Group`].
     computed: Cell<u32>,
@@ -71,6 +74,7 @@ impl<'e> View<'e> {
             event,
             origin,
             site,
+            line: None,
             facts: Cell::default(),
             computed: Cell::new(0),
             request: OnceCell::new(),
@@ -81,6 +85,19 @@ impl<'e> View<'e> {
             exec: OnceCell::new(),
             role: OnceCell::new(),
             binding: OnceCell::new(),
+        }
+    }
+
+    /// A look at a line: `event` is what [`super::line::event`] makes of it.
+    pub fn of_line(
+        event: &'e AuditEvent<'e>,
+        line: LineView<'e>,
+        origin: &'e Origin,
+        site: &'e Site,
+    ) -> View<'e> {
+        View {
+            line: Some(line),
+            ..View::new(event, origin, site)
         }
     }
 

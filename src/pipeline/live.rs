@@ -317,6 +317,7 @@ impl Judging {
                     receiver,
                     severity: alert.severity,
                     body: body.clone(),
+                    enqueued: done.enqueued,
                 }));
         }
     }

@@ -13,6 +13,7 @@ use crate::detect::matches::Place;
 use crate::detect::scratch::Counts;
 use crate::detect::state::recall::Recall;
 use crate::detect::{Engine, Match, Scratch};
+use crate::event::line;
 use crate::source::Batch;
 
 /// Bytes kept of a damaged record.
@@ -89,18 +90,31 @@ impl Worker {
                         text: record.raw[..record.raw.len().min(QUARANTINE_EXCERPT)].to_vec(),
                     });
                 }
-                if let Payload::Audit(event) = &record.payload {
-                    let time = event.time().or(record.origin.time);
-                    if let Some(time) = time {
-                        tally.add_time(time);
+                let time = match &record.payload {
+                    Payload::Audit(event) => event.time(),
+                    Payload::ApiServer(line) => line::time(line),
+                    Payload::Nothing(_) => return,
+                };
+                let time = time.or(record.origin.time);
+                if let Some(time) = time {
+                    tally.add_time(time);
+                }
+                if !range.contains(time) {
+                    return;
+                }
+                let origin = &record.origin;
+                let place = Place {
+                    partition: &batch.partition,
+                    position: record.position,
+                };
+                match &record.payload {
+                    Payload::Audit(event) => {
+                        engine.detect(event, origin, place, scratch, matches);
                     }
-                    if range.contains(time) {
-                        let place = Place {
-                            partition: &batch.partition,
-                            position: record.position,
-                        };
-                        engine.detect(event, &record.origin, place, scratch, matches);
+                    Payload::ApiServer(line) => {
+                        engine.detect_line(line, origin, place, scratch, matches);
                     }
+                    Payload::Nothing(_) => {}
                 }
             });
         }

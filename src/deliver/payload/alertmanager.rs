@@ -78,8 +78,16 @@ fn annotations(alert: &Alert) -> Value {
         ("attack", row("ATT&CK")),
         ("triage", sheet.triage.join("\n")),
         ("remedy", sheet.remedy.join("\n")),
-        ("evidence", evidence.map(|piece| piece.excerpt.clone()).unwrap_or_default()),
-        ("query", evidence.map(|piece| piece.kql.clone()).unwrap_or_default()),
+        (
+            "evidence",
+            evidence
+                .map(|piece| piece.excerpt.clone())
+                .unwrap_or_default(),
+        ),
+        (
+            "query",
+            evidence.map(|piece| piece.kql.clone()).unwrap_or_default(),
+        ),
         ("alert", sheet.id.clone()),
         ("cluster_id", plain(&alert.cluster, 400)),
     ])

@@ -33,7 +33,11 @@ pub fn ocsf(alert: &Alert) -> Value {
     };
     let evidences: Vec<Value> = match alert.evidence.is_empty() {
         true => vec![evidence(alert, None)],
-        false => alert.evidence.iter().map(|one| evidence(alert, Some(one))).collect(),
+        false => alert
+            .evidence
+            .iter()
+            .map(|one| evidence(alert, Some(one)))
+            .collect(),
     };
     let time = alert.detected_at.or(alert.last_seen).or(alert.first_seen);
     without_null(json!({

@@ -26,7 +26,10 @@ pub fn pagerduty(alert: &Alert, routing_key: &Secret) -> Value {
     let cluster = render::cluster(alert);
     let summary = match cluster.is_empty() {
         true => plain(&alert.summary, 1_024),
-        false => plain(&format!("{} ({cluster})", plain(&alert.summary, 880)), 1_024),
+        false => plain(
+            &format!("{} ({cluster})", plain(&alert.summary, 880)),
+            1_024,
+        ),
     };
     let mut payload = json!({
         "summary": summary,
