@@ -10,8 +10,9 @@ use super::Exit;
 use super::output::{Format, JsonWriter};
 use super::setup::{self, Setup};
 use crate::alert::{Kind, Severity};
+use crate::detect::docs::{self, Library};
 use crate::detect::mutate::{self, Survey};
-use crate::detect::{Detector, Engine, selftest};
+use crate::detect::{Detector, Engine, load, selftest};
 use crate::event::fact::FACTS;
 use crate::event::field::FIELDS;
 
@@ -42,6 +43,13 @@ enum Command {
         #[arg(long)]
         mutate: bool,
     },
+    /// Write the documents about the shipped detectors, from their files and the folder's own.
+    #[command(hide = true)]
+    Docs {
+        /// Holds coverage.toml, guide.toml and attack.toml.
+        #[arg(long, value_name = "FOLDER", default_value = "docs")]
+        out: PathBuf,
+    },
     /// The facts that `facts` and `not` may name.
     Facts,
     /// The fields that conditions, keys, exceptions and summaries may name.
@@ -53,6 +61,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     match &arguments.command {
         Command::Facts => return facts(format),
         Command::Fields => return fields(format),
+        Command::Docs { out } => return docs(out),
         _ => {}
     }
     let setup = match setup::load(arguments.config.as_deref()) {
@@ -67,7 +76,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             fixtures,
             mutate,
         } => test(setup, &ids, fixtures.as_deref(), mutate.then_some(format)),
-        Command::Facts | Command::Fields => unreachable!("answered above"),
+        Command::Facts | Command::Fields | Command::Docs { .. } => unreachable!("answered above"),
     }
 }
 
@@ -264,6 +273,26 @@ fn mutants(surveys: &[Survey], format: Format) -> anyhow::Result<Exit> {
     } else {
         Exit::TestsFailed
     })
+}
+
+fn docs(folder: &Path) -> anyhow::Result<Exit> {
+    let sources = load::shipped();
+    if let Err(problems) = load::load(&sources, &[]) {
+        setup::print(&problems);
+        return Ok(Exit::Configuration);
+    }
+    let library = match Library::read(folder, &sources) {
+        Ok(library) => library,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(Exit::Configuration);
+        }
+    };
+    let mut out = io::stdout().lock();
+    for path in docs::write(folder, &library.documents())? {
+        writeln!(out, "{path}")?;
+    }
+    Ok(Exit::Fine)
 }
 
 /// A word of the detectors' vocabulary.

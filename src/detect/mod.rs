@@ -6,6 +6,7 @@
 
 pub mod condition;
 pub mod detector;
+pub mod docs;
 pub mod engine;
 pub mod index;
 pub mod load;
