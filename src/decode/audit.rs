@@ -26,10 +26,13 @@ pub struct Parsed<'a> {
 }
 
 /// Reads the event `text`, in full; the payload is what can be judged, the damage what was wrong.
-pub(super) fn read(text: &str) -> (Content<'_>, Option<Damage>) {
+pub fn read(text: &str) -> (Content<'_>, Option<Damage>) {
     match parse(text) {
         Ok(parsed) => (finish(parsed), None),
-        Err(error) => rescue(text, &error),
+        Err(error) => match parse_around_bodies(text, &error) {
+            Some(parsed) => (finish(parsed), None),
+            None => rescue(text, &error),
+        },
     }
 }
 
@@ -39,10 +42,7 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, serde_json::Error> {
 }
 
 /// What can be salvaged of an event that [`parse`] refused.
-pub(super) fn rescue<'a>(
-    text: &'a str,
-    error: &serde_json::Error,
-) -> (Content<'a>, Option<Damage>) {
+pub fn rescue<'a>(text: &'a str, error: &serde_json::Error) -> (Content<'a>, Option<Damage>) {
     if !text.starts_with('{') {
         return (
             Content::Nothing(Ignored::Damaged),
@@ -50,9 +50,6 @@ pub(super) fn rescue<'a>(
         );
     }
     let (mut parsed, found) = salvage::<Parsed>(text, error);
-    if sound_but_for_bodies(text) {
-        return (finish(parsed), None);
-    }
     if found.unfinished {
         bodies_may_be_missing(&mut parsed.event);
     }
@@ -63,9 +60,12 @@ pub(super) fn rescue<'a>(
     (payload, found.damage)
 }
 
-/// Whether the event is JSON of the right types once its bodies, of which only the structure counts,
-/// are taken out; see [`super::walker`].
-fn sound_but_for_bodies(text: &str) -> bool {
+/// An event that [`parse`] refused for nothing but what stands in its bodies, of which only the
+/// structure counts; see [`super::walker`].
+pub fn parse_around_bodies<'a>(text: &'a str, error: &serde_json::Error) -> Option<Parsed<'a>> {
+    if !text.starts_with('{') {
+        return None;
+    }
     let mut without = String::with_capacity(text.len());
     let mut kept = 0;
     for member in Members::new(text.as_bytes()) {
@@ -75,7 +75,7 @@ fn sound_but_for_bodies(text: &str) -> bool {
             && body.starts_with(['{', '['])
         {
             if !member.whole || is_too_deep(body) {
-                return false;
+                return None;
             }
             without.push_str(&text[kept..member.value.start]);
             without.push_str("null");
@@ -83,11 +83,15 @@ fn sound_but_for_bodies(text: &str) -> bool {
         }
     }
     without.push_str(&text[kept..]);
-    kept > 0 && parse(&without).is_ok()
+    if kept == 0 {
+        return None;
+    }
+    parse(&without).ok()?;
+    Some(salvage(text, error).0)
 }
 
 /// A parsed object as a payload: an event, or why it is none.
-pub(super) fn finish(mut parsed: Parsed<'_>) -> Content<'_> {
+pub fn finish(mut parsed: Parsed<'_>) -> Content<'_> {
     match judge(&mut parsed) {
         None => Content::Event(Box::new(parsed.event)),
         Some(ignored) => Content::Nothing(ignored),

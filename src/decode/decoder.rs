@@ -374,7 +374,13 @@ impl Walk<'_, '_> {
                     let payload = audit::finish(parsed);
                     return self.raw_event(payload, place, damage);
                 }
-                Err(error) => error,
+                Err(error) => match audit::parse_around_bodies(text, &error) {
+                    Some(parsed) => {
+                        let payload = audit::finish(parsed);
+                        return self.raw_event(payload, place, damage);
+                    }
+                    None => error,
+                },
             },
             Shape::Row | Shape::Unknown | Shape::Document(_) => {
                 match serde_json::from_str::<IgnoredAny>(text) {

@@ -76,8 +76,8 @@ pub enum Payload<'a> {
 }
 
 /// A payload that is still ours.
-#[derive(Debug)]
-pub(crate) enum Content<'a> {
+#[derive(Debug, PartialEq)]
+pub enum Content<'a> {
     Event(Box<AuditEvent<'a>>),
     Line(apiserver::Line<'a>),
     Nothing(Ignored),
