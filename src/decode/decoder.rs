@@ -286,6 +286,8 @@ impl Walk<'_, '_> {
             alone: true,
             left: false,
         };
+        // That the walker left the document says nothing of its elements.
+        self.fallback = None;
         // The part that is UTF-8 is looked at by the walker.
         let valid = match std::str::from_utf8(text) {
             Ok(text) => text,
