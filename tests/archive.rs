@@ -84,7 +84,7 @@ struct Outcome {
 /// The body without its white space.
 fn body(body: Body) -> String {
     match body {
-        Body::Text(text) => serde_json::from_str::<Value>(text).unwrap().to_string(),
+        Body::Text(text) => serde_json::from_str::<Value>(&text).unwrap().to_string(),
         Body::Absent | Body::Unreadable => format!("{body:?}"),
     }
 }

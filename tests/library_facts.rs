@@ -29,7 +29,7 @@ fn case(verb: &'static str, resource: &'static str, request: &'static str) -> Ca
         request: if request.is_empty() {
             Body::Absent
         } else {
-            Body::Text(request)
+            Body::Text(request.into())
         },
         response: Body::Absent,
     }
@@ -37,7 +37,7 @@ fn case(verb: &'static str, resource: &'static str, request: &'static str) -> Ca
 
 impl Case {
     fn answered(mut self, response: &'static str) -> Case {
-        self.response = Body::Text(response);
+        self.response = Body::Text(response.into());
         self
     }
 

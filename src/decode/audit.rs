@@ -9,9 +9,9 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use super::scan::value_end;
+use super::scan::{Members, key_text, value_end};
 use super::wire::{Fields, Found, Int, Object, Source, Text, Texts, Time, Wire, salvage, strict};
-use super::{Damage, Ignored, Payload};
+use super::{Content, Damage, Ignored};
 use crate::event::{AuditEvent, Body, Level, ObjectRef, ResponseStatus, Stage, User};
 
 /// What the API server writes in place of a body that is too big for it.
@@ -21,15 +21,18 @@ pub const SKIPPED: &str = "\"skipped-too-big-size-object\"";
 #[derive(Debug, Default, PartialEq)]
 pub struct Parsed<'a> {
     pub event: AuditEvent<'a>,
-    kind: Cow<'a, str>,
-    api_version: Cow<'a, str>,
+    pub(super) kind: Cow<'a, str>,
+    pub(super) api_version: Cow<'a, str>,
 }
 
 /// Reads the event `text`, in full; the payload is what can be judged, the damage what was wrong.
-pub fn read(text: &str) -> (Payload<'_>, Option<Damage>) {
+pub fn read(text: &str) -> (Content<'_>, Option<Damage>) {
     match parse(text) {
         Ok(parsed) => (finish(parsed), None),
-        Err(error) => rescue(text, &error),
+        Err(error) => match parse_around_bodies(text, &error) {
+            Some(parsed) => (finish(parsed), None),
+            None => rescue(text, &error),
+        },
     }
 }
 
@@ -39,10 +42,10 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, serde_json::Error> {
 }
 
 /// What can be salvaged of an event that [`parse`] refused.
-pub fn rescue<'a>(text: &'a str, error: &serde_json::Error) -> (Payload<'a>, Option<Damage>) {
+pub fn rescue<'a>(text: &'a str, error: &serde_json::Error) -> (Content<'a>, Option<Damage>) {
     if !text.starts_with('{') {
         return (
-            Payload::Nothing(Ignored::Damaged),
+            Content::Nothing(Ignored::Damaged),
             Some(super::wire::reason(error)),
         );
     }
@@ -51,15 +54,53 @@ pub fn rescue<'a>(text: &'a str, error: &serde_json::Error) -> (Payload<'a>, Opt
         bodies_may_be_missing(&mut parsed.event);
     }
     let payload = match finish(parsed) {
-        Payload::Nothing(_) => Payload::Nothing(Ignored::Damaged),
+        Content::Nothing(_) => Content::Nothing(Ignored::Damaged),
         payload => payload,
     };
     (payload, found.damage)
 }
 
+/// An event that [`parse`] refused for nothing but what stands in its bodies, of which only the
+/// structure counts; see [`super::walker`].
+pub fn parse_around_bodies<'a>(text: &'a str, error: &serde_json::Error) -> Option<Parsed<'a>> {
+    if !text.starts_with('{') {
+        return None;
+    }
+    let mut without = String::with_capacity(text.len());
+    let mut kept = 0;
+    for member in Members::new(text.as_bytes()) {
+        let key = key_text(text[member.key].as_bytes());
+        let body = &text[member.value.clone()];
+        if matches!(key.as_ref(), "requestObject" | "responseObject")
+            && body.starts_with(['{', '['])
+        {
+            if !member.whole || is_too_deep(body) {
+                return None;
+            }
+            without.push_str(&text[kept..member.value.start]);
+            without.push_str("null");
+            kept = member.value.end;
+        }
+    }
+    without.push_str(&text[kept..]);
+    if kept == 0 {
+        return None;
+    }
+    parse(&without).ok()?;
+    Some(salvage(text, error).0)
+}
+
 /// A parsed object as a payload: an event, or why it is none.
-pub fn finish(parsed: Parsed<'_>) -> Payload<'_> {
-    let mut event = parsed.event;
+pub fn finish(mut parsed: Parsed<'_>) -> Content<'_> {
+    match judge(&mut parsed) {
+        None => Content::Event(Box::new(parsed.event)),
+        Some(ignored) => Content::Nothing(ignored),
+    }
+}
+
+/// Completes the event, or says why it is none.
+pub(super) fn judge(parsed: &mut Parsed<'_>) -> Option<Ignored> {
+    let event = &mut parsed.event;
     let says_nothing = event.verb.is_empty()
         && event.request_uri.is_empty()
         && event.audit_id.is_empty()
@@ -68,19 +109,19 @@ pub fn finish(parsed: Parsed<'_>) -> Payload<'_> {
     let other_api =
         !parsed.api_version.is_empty() && !parsed.api_version.starts_with("audit.k8s.io/");
     if other_api || !(parsed.kind.is_empty() || parsed.kind == "Event") {
-        return Payload::Nothing(Ignored::Unrelated);
+        return Some(Ignored::Unrelated);
     }
     if says_nothing {
-        return Payload::Nothing(if parsed.kind.is_empty() {
+        return Some(if parsed.kind.is_empty() {
             Ignored::Unrelated
         } else {
             Ignored::EmptyEvent
         });
     }
     if event.annotation("audit.k8s.io/truncated") == Some("true") {
-        bodies_may_be_missing(&mut event);
+        bodies_may_be_missing(event);
     }
-    Payload::Audit(Box::new(event))
+    None
 }
 
 /// Marks the bodies that are not there, and that the event's level would have logged.
@@ -204,7 +245,7 @@ impl<'a> RawBody<'a> {
         match text {
             "null" => Body::Absent,
             SKIPPED => Body::Unreadable,
-            _ => Body::Text(text),
+            _ => Body::Text(text.into()),
         }
     }
 }
@@ -235,7 +276,9 @@ impl<'a> Wire<'a> for RawBody<'a> {
             Damage::TooLarge
         } else if !whole {
             Damage::CutOff
-        } else if let Err(error) = serde_json::from_str::<&RawValue>(text) {
+        } else if !text.starts_with(['{', '['])
+            && let Err(error) = serde_json::from_str::<&RawValue>(text)
+        {
             super::wire::reason(&error)
         } else {
             return RawBody(RawBody::of(text));

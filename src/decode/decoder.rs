@@ -1,14 +1,17 @@
 //! The walk over a chunk: from its values to the records in them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use memchr::memchr;
+use jiff::Timestamp;
+use memchr::{memchr, memrchr};
 use serde::de::IgnoredAny;
 
 use super::envelope::{Envelope, Log, Properties, Route};
 use super::scan::{Elements, End, Shape, close, shape, trim, value_end};
-use super::{Damage, Form, Ignored, Payload, Record, RecordPosition};
+use super::walker::{self, Bodies, Buffers, Found, Spare};
+use super::{Content, Damage, Fallback, Form, Ignored, Payload, Record, RecordPosition};
 use super::{apiserver, audit, envelope, row, unescape, wire};
 use crate::event::{Category, Origin};
 use crate::source::{Chunk, Framing};
@@ -20,11 +23,28 @@ pub type Sink<'s> = &'s mut dyn FnMut(Record<'_>);
 const MAX_NESTED_DOCUMENTS: usize = 4;
 
 /// Decodes chunks; keeps its buffers and the names of clusters from one to the next. One a thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     clusters: Clusters,
     /// The unescaped payload of the record at hand.
     payload: String,
+    /// The walker's room for unescaped values.
+    room: Box<[u8]>,
+    spare: Spare,
+    /// Whether records are tried with the walker first.
+    walks: bool,
+}
+
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder {
+            clusters: Clusters::default(),
+            payload: String::new(),
+            room: vec![0; walker::ROOM].into(),
+            spare: Spare::default(),
+            walks: true,
+        }
+    }
 }
 
 /// As [`Decoder::decode`], for a single chunk.
@@ -33,11 +53,20 @@ pub fn decode(chunk: &Chunk, sink: Sink<'_>) {
 }
 
 impl Decoder {
+    /// One that reads every record by the full parse: what the walker is held against.
+    pub fn full_parse() -> Decoder {
+        Decoder {
+            walks: false,
+            ..Decoder::default()
+        }
+    }
+
     /// Calls `sink` with every record of `chunk`, in order.
     pub fn decode(&mut self, chunk: &Chunk, sink: Sink<'_>) {
         let mut walk = Walk {
             decoder: self,
             chunk: chunk.position,
+            fallback: None,
             sink,
         };
         let bytes: &[u8] = &chunk.bytes;
@@ -48,17 +77,14 @@ impl Decoder {
         };
         match chunk.framing {
             Framing::Value => walk.value(&bytes[start..], start, Context::default()),
-            Framing::Lines => {
-                let mut at = start;
-                while at < bytes.len() {
-                    let end = memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
-                    walk.value(&bytes[at..end], at, Context::default());
-                    at = end + 1;
-                }
-            }
+            Framing::Lines => walk.lines(bytes, start),
         }
     }
 }
+
+/// Lines are checked to be UTF-8 so many bytes at once, which the processor's cache still holds when
+/// they are read.
+const BLOCK: usize = 64 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -69,11 +95,15 @@ struct Context {
     nested: usize,
     /// Nothing follows it in its text.
     alone: bool,
+    /// The walker has left it.
+    left: bool,
 }
 
 struct Walk<'d, 's> {
     decoder: &'d mut Decoder,
     chunk: i64,
+    /// Why the walker left the record at hand.
+    fallback: Option<Fallback>,
     sink: Sink<'s>,
 }
 
@@ -84,7 +114,138 @@ struct Place<'a> {
     offset: usize,
 }
 
+/// What has to follow a record for it to be one by itself.
+#[derive(Clone, Copy)]
+enum Ends {
+    Line,
+    Element,
+    Text,
+}
+
+impl Ends {
+    fn here(self, rest: &[u8]) -> bool {
+        match self {
+            Ends::Line => matches!(rest, [] | [b'\n', ..] | [b'\r', b'\n', ..]),
+            Ends::Element => matches!(rest, [b',' | b']', ..]),
+            Ends::Text => rest.is_empty(),
+        }
+    }
+}
+
 impl Walk<'_, '_> {
+    fn lines(&mut self, bytes: &[u8], mut at: usize) {
+        while at < bytes.len() {
+            let least = bytes.len().min(at + BLOCK);
+            let end = match memrchr(b'\n', &bytes[at..least]) {
+                Some(last) => at + last + 1,
+                None => memchr(b'\n', &bytes[least..]).map_or(bytes.len(), |next| least + next + 1),
+            };
+            let block = &bytes[at..end];
+            let text = std::str::from_utf8(block).unwrap_or_default();
+            let mut line = 0;
+            while line < block.len() {
+                if let Some(end) = self.walk(text, line, at, Ends::Line) {
+                    let after = &block[end..];
+                    line = end + usize::from(after.starts_with(b"\r")) + 1;
+                    continue;
+                }
+                let rest = &block[line..];
+                let length = memchr(b'\n', rest).unwrap_or(rest.len());
+                let context = Context {
+                    left: !text.is_empty(),
+                    ..Context::default()
+                };
+                self.value(&rest[..length], at + line, context);
+                line += length + 1;
+            }
+            at = end;
+        }
+    }
+
+    /// Tries the record at `at` of `text`, which begins at `offset`, with the walker: where the record
+    /// ends, if it was one that the walker can read.
+    fn walk(&mut self, text: &str, at: usize, offset: usize, ends: Ends) -> Option<usize> {
+        let rest = text.as_bytes().get(at..)?;
+        if !self.decoder.walks || rest.first() != Some(&b'{') {
+            return None;
+        }
+        let mut room = std::mem::take(&mut self.decoder.room);
+        let mut spare = std::mem::take(&mut self.decoder.spare);
+        let bodies = Bodies::default();
+        let buffers = Buffers {
+            room: &mut room,
+            bodies: &bodies,
+            spare: &mut spare,
+        };
+        let read = if rest.starts_with(b"{\"kind\":\"Event\"") {
+            walker::raw_event(text, at, buffers)
+                .map(|(parsed, end)| (None, Found::Event(parsed), end))
+        } else {
+            walker::record(text, at, buffers).map(|walked| {
+                let log = walked.log;
+                (
+                    Some((walked.resource_id, walked.category, walked.time.0)),
+                    log,
+                    walked.end,
+                )
+            })
+        };
+        let end = match read {
+            Ok((envelope, found, end)) if ends.here(&text.as_bytes()[end..]) => {
+                let place = Place {
+                    raw: &text.as_bytes()[at..end],
+                    offset: offset + at,
+                };
+                self.walked(envelope, found, place, &mut spare)
+                    .map(|()| end)
+            }
+            Ok(_) => Err(Fallback::Syntax),
+            Err(reason) => Err(reason),
+        };
+        self.decoder.room = room;
+        self.decoder.spare = spare;
+        end.inspect_err(|reason| self.fallback = Some(*reason)).ok()
+    }
+
+    /// Hands on what the walker has read.
+    fn walked(
+        &mut self,
+        envelope: Option<(Cow<'_, str>, Cow<'_, str>, Option<Timestamp>)>,
+        found: Found<'_>,
+        place: Place<'_>,
+        spare: &mut Spare,
+    ) -> Result<(), Fallback> {
+        let (form, origin, route) = match envelope {
+            None => (Form::Raw, self.no_origin(), Route::Unsaid),
+            Some((resource_id, category, time)) => {
+                let route = envelope::route(&category);
+                (Form::Escaped, self.origin(&resource_id, route, time), route)
+            }
+        };
+        let log = match found {
+            Found::Event(mut parsed) => {
+                if route == Route::Known(Category::KubeApiserver) {
+                    return Err(Fallback::Form);
+                }
+                let ignored = match route {
+                    Route::Other => Some(Ignored::Category),
+                    _ => audit::judge(&mut parsed),
+                };
+                let payload = match ignored {
+                    None => Payload::Audit(&parsed.event),
+                    Some(ignored) => Payload::Nothing(ignored),
+                };
+                self.hand_on(origin, place, form, payload, None);
+                spare.keep(parsed.event);
+                return Ok(());
+            }
+            Found::Missing => Log::Missing,
+            Found::Text(text) => Log::Escaped(text),
+        };
+        self.log(log, origin, route, place, form, None);
+        Ok(())
+    }
+
     /// `text` holds one value, or (which no format asks for, but files show) several.
     fn value(&mut self, text: &[u8], offset: usize, context: Context) {
         let (text, skipped) = trim(text);
@@ -93,7 +254,15 @@ impl Walk<'_, '_> {
             None => {}
             Some(b'{') => match shape(text) {
                 Shape::Document(at) => self.document(text, at, offset, context),
-                shape => self.object(text, shape, offset, context),
+                shape => {
+                    if !context.left
+                        && let Ok(valid) = std::str::from_utf8(text)
+                        && self.walk(valid, 0, offset, Ends::Text).is_some()
+                    {
+                        return;
+                    }
+                    self.object(text, shape, offset, context);
+                }
             },
             Some(b'[') => self.document(text, 0, offset, context),
             Some(_) => self.nothing(text, offset, Damage::NotJson),
@@ -115,11 +284,33 @@ impl Walk<'_, '_> {
         let inner = Context {
             nested: context.nested + 1,
             alone: true,
+            left: false,
+        };
+        // That the walker left the document says nothing of its elements.
+        self.fallback = None;
+        // The part that is UTF-8 is looked at by the walker.
+        let valid = match std::str::from_utf8(text) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default(),
         };
         let mut elements = Elements::new(&text[at..]);
         let mut last = at;
         let mut cut_inside = false;
-        for (range, whole) in elements.by_ref() {
+        loop {
+            let next = at + elements.peek();
+            if let Some(end) = self.walk(valid, next, offset, Ends::Element) {
+                last = next;
+                elements.skip_to(end - at);
+                cut_inside = false;
+                continue;
+            }
+            let Some((range, whole)) = elements.next() else {
+                break;
+            };
+            let inner = Context {
+                left: next < valid.len(),
+                ..inner
+            };
             last = at + range.start;
             cut_inside = !whole;
             self.value(&text[last..at + range.end], offset + last, inner);
@@ -150,6 +341,7 @@ impl Walk<'_, '_> {
     fn rest(&mut self, text: &[u8], mut at: usize, offset: usize, context: Context) {
         let alone = Context {
             alone: true,
+            left: false,
             ..context
         };
         loop {
@@ -184,13 +376,19 @@ impl Walk<'_, '_> {
                     let payload = audit::finish(parsed);
                     return self.raw_event(payload, place, damage);
                 }
-                Err(error) => error,
+                Err(error) => match audit::parse_around_bodies(text, &error) {
+                    Some(parsed) => {
+                        let payload = audit::finish(parsed);
+                        return self.raw_event(payload, place, damage);
+                    }
+                    None => error,
+                },
             },
             Shape::Row | Shape::Unknown | Shape::Document(_) => {
                 match serde_json::from_str::<IgnoredAny>(text) {
                     Ok(_) if shape == Shape::Row => return self.row(text, place, damage),
                     Ok(_) => {
-                        let ignored = Payload::Nothing(Ignored::Unrelated);
+                        let ignored = Content::Nothing(Ignored::Unrelated);
                         return self.raw_event(ignored, place, damage);
                     }
                     Err(error) => error,
@@ -201,6 +399,7 @@ impl Walk<'_, '_> {
         if !context.alone && extent.whole && extent.end < raw.len() {
             let alone = Context {
                 alone: true,
+                left: false,
                 ..context
             };
             self.value(&raw[..extent.end], offset, alone);
@@ -230,14 +429,7 @@ impl Walk<'_, '_> {
 
     fn envelope(&mut self, envelope: Envelope<'_>, place: Place<'_>, damage: Option<Damage>) {
         let route = envelope::route(&envelope.category);
-        let origin = Origin {
-            cluster: self.decoder.clusters.intern(&envelope.resource_id),
-            category: match route {
-                Route::Known(category) => category,
-                Route::Unsaid | Route::Other => Category::Raw,
-            },
-            time: envelope.time.0,
-        };
+        let origin = self.origin(&envelope.resource_id, route, envelope.time.0);
         let (log, form, found) = match &envelope.properties {
             Properties::Log(log) => (*log, log.form(), None),
             Properties::Escaped(text) => {
@@ -245,17 +437,39 @@ impl Walk<'_, '_> {
                 (log, Form::EscapedProperties, found)
             }
         };
+        self.log(log, origin, route, place, form, damage.or(found));
+    }
+
+    fn log(
+        &mut self,
+        log: Log<'_>,
+        origin: Origin,
+        route: Route,
+        place: Place<'_>,
+        form: Form,
+        damage: Option<Damage>,
+    ) {
         if route == Route::Other {
-            let ignored = Payload::Nothing(Ignored::Category);
+            let ignored = Content::Nothing(Ignored::Category);
             self.emit(origin, place, form, ignored, None);
             return;
         }
         let mut scratch = std::mem::take(&mut self.decoder.payload);
         scratch.clear();
         let (payload, in_payload) = read_log(log, &origin, &mut scratch);
-        let damage = damage.or(found).or(in_payload);
-        self.emit(origin, place, form, payload, damage);
+        self.emit(origin, place, form, payload, damage.or(in_payload));
         self.decoder.payload = scratch;
+    }
+
+    fn origin(&mut self, resource_id: &str, route: Route, time: Option<Timestamp>) -> Origin {
+        Origin {
+            cluster: self.decoder.clusters.intern(resource_id),
+            category: match route {
+                Route::Known(category) => category,
+                Route::Unsaid | Route::Other => Category::Raw,
+            },
+            time,
+        }
     }
 
     fn row(&mut self, text: &str, place: Place<'_>, damage: Option<Damage>) {
@@ -270,14 +484,14 @@ impl Walk<'_, '_> {
         self.emit(origin, place, Form::Row, payload, damage);
     }
 
-    fn raw_event(&mut self, payload: Payload<'_>, place: Place<'_>, damage: Option<Damage>) {
+    fn raw_event(&mut self, payload: Content<'_>, place: Place<'_>, damage: Option<Damage>) {
         let origin = self.no_origin();
         self.emit(origin, place, Form::Raw, payload, damage);
     }
 
     /// Damage of which nothing can be salvaged.
     fn nothing(&mut self, raw: &[u8], offset: usize, damage: Damage) {
-        let payload = Payload::Nothing(Ignored::Damaged);
+        let payload = Content::Nothing(Ignored::Damaged);
         self.raw_event(payload, Place { raw, offset }, Some(damage));
     }
 
@@ -294,13 +508,30 @@ impl Walk<'_, '_> {
         origin: Origin,
         place: Place<'_>,
         form: Form,
+        content: Content<'_>,
+        damage: Option<Damage>,
+    ) {
+        let event;
+        let payload = match content {
+            Content::Nothing(_) if damage.is_some() => Payload::Nothing(Ignored::Damaged),
+            Content::Nothing(ignored) => Payload::Nothing(ignored),
+            Content::Line(line) => Payload::ApiServer(line),
+            Content::Event(read) => {
+                event = read;
+                Payload::Audit(&event)
+            }
+        };
+        self.hand_on(origin, place, form, payload, damage);
+    }
+
+    fn hand_on(
+        &mut self,
+        origin: Origin,
+        place: Place<'_>,
+        form: Form,
         payload: Payload<'_>,
         damage: Option<Damage>,
     ) {
-        let payload = match payload {
-            Payload::Nothing(_) if damage.is_some() => Payload::Nothing(Ignored::Damaged),
-            payload => payload,
-        };
         (self.sink)(Record {
             origin,
             position: RecordPosition {
@@ -310,6 +541,7 @@ impl Walk<'_, '_> {
             form,
             payload,
             damage,
+            fallback: self.fallback.take(),
             raw: place.raw,
         });
     }
@@ -320,11 +552,11 @@ fn read_log<'a>(
     log: Log<'a>,
     origin: &Origin,
     scratch: &'a mut String,
-) -> (Payload<'a>, Option<Damage>) {
+) -> (Content<'a>, Option<Damage>) {
     let (text, damage) = match log {
-        Log::Missing => return (Payload::Nothing(Ignored::NoPayload), None),
+        Log::Missing => return (Content::Nothing(Ignored::NoPayload), None),
         Log::Other => {
-            let ignored = Payload::Nothing(Ignored::Damaged);
+            let ignored = Content::Nothing(Ignored::Damaged);
             return (ignored, Some(Damage::WrongType));
         }
         Log::Object(text) => (text, None),
@@ -336,17 +568,17 @@ fn read_log<'a>(
     };
     let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
     let (payload, found) = if text.is_empty() {
-        (Payload::Nothing(Ignored::NoPayload), None)
+        (Content::Nothing(Ignored::NoPayload), None)
     } else if origin.category == Category::KubeApiserver {
         let line = apiserver::Line::parse(text, origin.time);
-        (Payload::ApiServer(line), None)
+        (Content::Line(line), None)
     } else if text.starts_with('{') {
         audit::read(text)
     } else if apiserver::has_header(text) || !text.contains("\":") {
-        (Payload::Nothing(Ignored::Text), None)
+        (Content::Nothing(Ignored::Text), None)
     } else {
         // The rest of an event that was split in two: container runtimes do so at 16 KiB.
-        (Payload::Nothing(Ignored::Damaged), Some(Damage::NotJson))
+        (Content::Nothing(Ignored::Damaged), Some(Damage::NotJson))
     };
     (payload, damage.or(found))
 }

@@ -6,8 +6,28 @@
 //!
 //! A value in a chunk may be a diagnostic record, a `{"records":[…]}` document, a raw audit event,
 //! an `EventList`, an array of those, or a row exported from Log Analytics; [`scan`] tells them
-//! apart by their keys. serde_json parses ([`envelope`], [`audit`]); only what it refuses is walked
-//! over leniently ([`wire`]).
+//! apart by their keys. The [`walker`] reads a record in one pass; what it leaves, serde_json parses
+//! ([`envelope`], [`audit`]), with the same result; and only what that refuses is walked over
+//! leniently ([`wire`]).
+
+/// A closed set of reasons, each with the name that it has as a metric's label.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $( $(#[$variant_doc:meta])* $variant:ident = $label:literal, )* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $( $(#[$variant_doc])* $variant, )* }
+
+        impl $name {
+            /// Every variant, so that counters can start at zero.
+            pub const ALL: &[$name] = &[$( $name::$variant, )*];
+
+            /// The label's value in metrics.
+            pub fn as_str(self) -> &'static str {
+                match self { $( $name::$variant => $label, )* }
+            }
+        }
+    };
+}
 
 pub mod apiserver;
 pub mod audit;
@@ -16,9 +36,11 @@ pub mod envelope;
 mod row;
 pub mod scan;
 pub mod unescape;
+pub mod walker;
 pub mod wire;
 
 pub use decoder::{Decoder, decode};
+pub use walker::Fallback;
 
 use crate::event::{AuditEvent, Origin};
 
@@ -38,36 +60,27 @@ pub struct Record<'a> {
     pub payload: Payload<'a>,
     /// Why the record goes to quarantine; its payload is then what could be salvaged.
     pub damage: Option<Damage>,
+    /// Why the walker left the record to the full parse, if it did.
+    pub fallback: Option<Fallback>,
     /// The record's text as received.
     pub raw: &'a [u8],
 }
 
 #[derive(Debug, PartialEq)]
 pub enum Payload<'a> {
-    Audit(Box<AuditEvent<'a>>),
+    Audit(&'a AuditEvent<'a>),
     /// One line of the API server's own log.
     ApiServer(apiserver::Line<'a>),
     /// Nothing for us, or nothing left to judge.
     Nothing(Ignored),
 }
 
-/// A closed set of reasons, each with the name that it has as a metric's label.
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $( $(#[$variant_doc:meta])* $variant:ident = $label:literal, )* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name { $( $(#[$variant_doc])* $variant, )* }
-
-        impl $name {
-            /// Every variant, so that counters can start at zero.
-            pub const ALL: &[$name] = &[$( $name::$variant, )*];
-
-            /// The label's value in metrics.
-            pub fn as_str(self) -> &'static str {
-                match self { $( $name::$variant => $label, )* }
-            }
-        }
-    };
+/// A payload that is still ours.
+#[derive(Debug, PartialEq)]
+pub enum Content<'a> {
+    Event(Box<AuditEvent<'a>>),
+    Line(apiserver::Line<'a>),
+    Nothing(Ignored),
 }
 
 labels! {

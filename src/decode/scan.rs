@@ -266,6 +266,20 @@ impl<'a> Elements<'a> {
     pub fn at(&self) -> usize {
         self.at
     }
+
+    /// The index at which the next element would begin.
+    pub fn peek(&self) -> usize {
+        let next = skip_space(self.text, self.at);
+        if self.at > 1 && self.text.get(next) == Some(&b',') {
+            return skip_space(self.text, next + 1);
+        }
+        next
+    }
+
+    /// Takes the next element, which another has read, to end at `at`.
+    pub fn skip_to(&mut self, at: usize) {
+        self.at = at;
+    }
 }
 
 impl Iterator for Elements<'_> {
@@ -275,10 +289,7 @@ impl Iterator for Elements<'_> {
         if self.end.is_some() {
             return None;
         }
-        self.at = skip_space(self.text, self.at);
-        if self.at > 1 && self.text.get(self.at) == Some(&b',') {
-            self.at = skip_space(self.text, self.at + 1);
-        }
+        self.at = self.peek();
         match self.text.get(self.at) {
             None => {
                 self.end = Some(End::Cut);

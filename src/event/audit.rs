@@ -4,6 +4,9 @@
 //! chosen by an attacker.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -135,7 +138,68 @@ pub enum Body<'a> {
     /// API server's truncation, or cut off. Facts of it are unknown, not false.
     Unreadable,
     /// The JSON text of the body.
-    Text(&'a str),
+    Text(BodyText<'a>),
+}
+
+/// The JSON text of a body, unescaped when first asked for; reads as a `str`.
+///
+/// Its strings and brackets are known to be sound; whether the rest of it is JSON, only a parse can
+/// tell.
+#[derive(Clone, Copy)]
+pub struct BodyText<'a> {
+    written: &'a str,
+    /// Where the text goes if it has to be unescaped.
+    plain: Option<&'a OnceCell<String>>,
+}
+
+impl<'a> BodyText<'a> {
+    /// `written` is the inside of a JSON string, and `plain` has not been used before.
+    pub fn escaped(written: &'a str, plain: &'a OnceCell<String>) -> BodyText<'a> {
+        BodyText {
+            written,
+            plain: Some(plain),
+        }
+    }
+
+    pub fn get(self) -> &'a str {
+        match self.plain {
+            None => self.written,
+            Some(plain) => plain.get_or_init(|| {
+                let mut text = String::new();
+                crate::decode::unescape::unescape(self.written, &mut text);
+                text
+            }),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for BodyText<'a> {
+    fn from(text: &'a str) -> BodyText<'a> {
+        BodyText {
+            written: text,
+            plain: None,
+        }
+    }
+}
+
+impl Deref for BodyText<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.get()
+    }
+}
+
+impl PartialEq for BodyText<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl fmt::Debug for BodyText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.get().fmt(f)
+    }
 }
 
 /// One audit event; keys that are missing are empty.

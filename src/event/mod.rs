@@ -35,7 +35,7 @@ pub mod view;
 pub mod workload;
 
 pub use audit::{
-    AuditEvent, Body, Category, Level, ObjectRef, Origin, ResponseStatus, Stage, User,
+    AuditEvent, Body, BodyText, Category, Level, ObjectRef, Origin, ResponseStatus, Stage, User,
 };
 pub use fact::{Fact, FactSet, Truth};
 pub use field::{Field, FieldValue};

@@ -310,7 +310,7 @@ impl<'e> View<'e> {
 
 fn parse<'e>(body: Body<'e>) -> Option<Json<'e>> {
     match body {
-        Body::Text(text) => Json::parse(text).ok(),
+        Body::Text(text) => Json::parse(text.get()).ok(),
         Body::Absent | Body::Unreadable => None,
     }
 }

@@ -37,7 +37,7 @@ impl Members {
             let found = self.0.iter().find(|(name, _)| *name == key);
             found.map_or(Body::Absent, |(_, text)| match text.as_str() {
                 "null" => Body::Absent,
-                text => Body::Text(text),
+                text => Body::Text(text.into()),
             })
         };
         let time = |key: &str| self.get(key).map(|value| string(&value).parse().unwrap());

@@ -1,0 +1,330 @@
+//! Property tests of the walker; [`differential`] says what holds.
+
+#[path = "walker/differential.rs"]
+mod differential;
+
+use differential::compare;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::json;
+
+/// Values of an event's keys as JSON texts: most are as the API server writes them.
+const TEXTS: &[&str] = &[
+    r#""""#,
+    r#""get""#,
+    r#""/api/v1/pods?a=b\u0026c=\u003cd\u003e""#,
+    r#""é\"q\\\\ \"\\\" \n\t\/\b\f\r""#,
+    r#""\ud83d\ude00 \u00e9\u0000""#,
+    r#""\ud83d""#,
+    r#""{\"a\":[\"}\\\"]\"]}""#,
+    r#""a\\""#,
+    "null",
+    "7",
+    "{}",
+];
+const TIMES: &[&str] = &[
+    r#""2026-11-20T10:00:00.012123Z""#,
+    r#""2024-02-29T23:59:59Z""#,
+    r#""2026-11-20T10:00:00.1234567891Z""#,
+    r#""2026-02-30T10:00:00Z""#,
+    r#""2026-11-20T10:00:60Z""#,
+    r#""2026-11-20 10:00:00+01:00""#,
+    r#""2026-11-20T10:00:00""#,
+    r#""""#,
+    "null",
+];
+const LISTS: &[&str] = &[
+    "[]",
+    r#"["a"]"#,
+    r#"["10.0.0.1","a\"b",null]"#,
+    r#"["a",["b"]]"#,
+    "null",
+    "{}",
+];
+const USERS: &[&str] = &[
+    "{}",
+    r#"{"username":"u","uid":"1","groups":["a","b"],"extra":{"k":["v","w"],"l":[]}}"#,
+    r#"{"groups":["a"],"groups":["b"],"extra":{"k":["v"]},"extra":null,"more":[1,{"a":"b"}]}"#,
+    r#"{"username":"a\"\\","extra":{"k\n":["v"],"k\n":null}}"#,
+    r#"{"username":1}"#,
+    r#"{"uid":"1",}"#,
+    "null",
+    "[]",
+];
+const OBJECTS: &[&str] = &[
+    r#"{"resource":"pods","namespace":"n","name":"x","uid":"u","apiGroup":"apps","apiVersion":"v1","resourceVersion":"1","subresource":"exec"}"#,
+    r#"{"resource":"secrets","resource":"pods","other":true}"#,
+    "{}",
+    "null",
+    "3",
+];
+const STATUSES: &[&str] = &[
+    r#"{"metadata":{},"code":200}"#,
+    r#"{"metadata":{},"status":"Failure","message":"User \"x\" cannot","reason":"Forbidden","details":{"kind":"pods","causes":[{"a":"b\"c"}]},"code":403}"#,
+    r#"{"code":-1}"#,
+    r#"{"code":007}"#,
+    r#"{"code":1.5}"#,
+    r#"{"code":123456789012345678901}"#,
+    r#"{"metadata":{"a":}}"#,
+    "null",
+];
+const ANNOTATIONS: &[&str] = &[
+    r#"{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":"RBAC: \"a\" of \"b/c\""}"#,
+    r#"{"audit.k8s.io/truncated":"true"}"#,
+    r#"{"a":"1","a":"2"}"#,
+    r#"{"a":1}"#,
+    "{}",
+    "null",
+];
+const BODIES: &[&str] = &[
+    r#"{"kind":"Pod","spec":{"containers":[{"name":"c","args":["a\"b","\\\\\"","{[\"]}"],"n":1.5e3}]}}"#,
+    r#"{"metadata":{"annotations":{"last":"{\"a\":{\"b\":\"c\\\"d\\\\\"}}\n"}},"é":"\u0026😀"}"#,
+    r#"[{"op":"add","path":"/a","value":null}]"#,
+    r#"{}"#,
+    r#"{"requestReceivedTimestamp":"2020-01-01T00:00:00Z"}"#,
+    r#"{"a":}"#,
+    r#"{"a":[1,2}]"#,
+    r#"{"a":"\ud800 \x"}"#,
+    r#"{a\"b"}"#,
+    r#"{"a":"b"#,
+    r#"{"a":[{"b":1}]"#,
+    r#"{"a":1}}"#,
+    "{\"a\":\"\u{7f}\u{2028}\"}",
+    r#""skipped-too-big-size-object""#,
+    r#""skipped\u002dtoo-big-size-object""#,
+    r#""text""#,
+    "12",
+    "null",
+    "tru",
+];
+const UNKNOWN: &[&str] = &[
+    r#"{"impersonationConstraint":"x","deep":[[[{"a":["b\"",1,true,null]}]]]}"#,
+    r#""x""#,
+    "[1,2]",
+    "1e400",
+    "01",
+    "{]",
+    "truefalse",
+];
+
+fn value_of(key: &str) -> &'static [&'static str] {
+    match key {
+        "user" | "impersonatedUser" => USERS,
+        "sourceIPs" => LISTS,
+        "objectRef" => OBJECTS,
+        "responseStatus" => STATUSES,
+        "requestObject" | "responseObject" => BODIES,
+        "requestReceivedTimestamp" | "stageTimestamp" => TIMES,
+        "annotations" => ANNOTATIONS,
+        "authenticationMetadata" | "audit\\u0049D" => UNKNOWN,
+        _ => TEXTS,
+    }
+}
+
+const KEYS: &[&str] = &[
+    "kind",
+    "apiVersion",
+    "level",
+    "auditID",
+    "stage",
+    "requestURI",
+    "verb",
+    "user",
+    "impersonatedUser",
+    "authenticationMetadata",
+    "sourceIPs",
+    "userAgent",
+    "objectRef",
+    "responseStatus",
+    "requestObject",
+    "responseObject",
+    "requestReceivedTimestamp",
+    "stageTimestamp",
+    "annotations",
+];
+
+/// A member; `Index` so that most values come from the front of the list.
+fn member(key: &'static str) -> impl Strategy<Value = String> {
+    let values = value_of(key);
+    (0..values.len(), 0..values.len(), any::<bool>()).prop_map(move |(one, other, plain)| {
+        let index = if plain { one.min(other) / 2 } else { one };
+        match (key, plain) {
+            ("kind", true) => r#""kind":"Event""#.to_owned(),
+            ("apiVersion", true) => r#""apiVersion":"audit.k8s.io/v1""#.to_owned(),
+            ("level", true) => r#""level":"RequestResponse""#.to_owned(),
+            ("stage", true) => r#""stage":"ResponseComplete""#.to_owned(),
+            _ => format!("\"{key}\":{}", values[index]),
+        }
+    })
+}
+
+/// An event in Go's order of keys or in another, whole or not.
+fn event() -> impl Strategy<Value = String> {
+    let ordered = KEYS
+        .iter()
+        .map(|key| proptest::option::weighted(0.8, member(key)).boxed())
+        .collect::<Vec<_>>()
+        .prop_map(|members| members.into_iter().flatten().collect::<Vec<_>>());
+    let any_order = vec(select(KEYS).prop_flat_map(member), 0..20);
+    prop_oneof![3 => ordered, 1 => any_order]
+        .prop_map(|members| format!("{{{}}}", members.join(",")))
+}
+
+/// How a payload is written as a string, and what is around it.
+fn record() -> impl Strategy<Value = String> {
+    let others = vec(
+        select(
+            &[
+                r#""time":"2026-11-20T10:00:00.0125417Z""#,
+                r#""time":"no time""#,
+                r#""resourceId":"/SUBSCRIPTIONS/A""#,
+                r#""resourceId":"/sub\"é""#,
+                r#""category":"kube-audit""#,
+                r#""category":"Kube-Audit-Admin""#,
+                r#""category":"kube-apiserver""#,
+                r#""category":"guard""#,
+                r#""operationName":"x""#,
+                r#""Cloud":"AzureCloud""#,
+                r#""extra":{"a":[1,2,{"b":"c"}]}"#,
+                r#""n":01"#,
+                r#""kind":"Event""#,
+                r#""records":[]"#,
+                r#""log_s":"I0417 13:23:32.030695 1 wrap.go:47] GET /: (1ms) 200""#,
+                r#""properties":{}"#,
+            ][..],
+        ),
+        0..6,
+    );
+    let log = prop_oneof![
+        8 => event().prop_map(|event| json!(format!("{event}\n")).to_string()),
+        1 => event().prop_map(|event| json!(event).to_string().replace("\\\"", "\\u0022")),
+        1 => event().prop_map(|event| json!(event).to_string().replace('/', "\\/")),
+        1 => event(),
+        1 => select(&[r#""I0417 13:23:32.030695 1 x.go:1] m\u00e9\n""#, "null", r#""""#, r#""\x""#, "[]"][..])
+            .prop_map(str::to_owned),
+    ];
+    let around = select(
+        &[
+            ("", ""),
+            ("\"pod\":\"p\",", ",\"stream\":\"stdout\""),
+            (" ", ","),
+            ("\"a\":\"\\\"\\u0041\",", ""),
+        ][..],
+    );
+    (others, log, around, any::<Index>()).prop_map(|(mut members, log, (before, after), at)| {
+        let properties = format!(r#""properties":{{{before}"log":{log}{after}}}"#);
+        let at = at.index(members.len() + 1);
+        members.insert(at, &properties);
+        format!("{{{}}}", members.join(","))
+    })
+}
+
+fn text() -> impl Strategy<Value = String> {
+    let value = || prop_oneof![4 => record(), 1 => event()];
+    let end = select(&["\n", "\r\n", "", "\n\n", " ", "{}\n"][..]);
+    prop_oneof![
+        4 => value(),
+        2 => vec((value(), end), 1..4)
+            .prop_map(|lines| lines.into_iter().map(|(line, end)| line + end).collect()),
+        1 => vec(value(), 0..4).prop_map(|records| format!(r#"{{"records":[{}]}}"#, records.join(","))),
+        1 => vec(value(), 0..4).prop_map(|records| format!(r#"{{"a":1,"items":[ {} ] }}"#, records.join(" , "))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_ways_read_the_same(text in text()) {
+        compare(text.as_bytes());
+    }
+
+    #[test]
+    fn both_ways_read_the_same_of_what_is_damaged(
+        text in text(),
+        changes in vec((any::<Index>(), any::<u8>(), 0..6u8), 1..4),
+    ) {
+        let mut bytes = text.into_bytes();
+        for (at, byte, kind) in changes {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = at.index(bytes.len());
+            match kind {
+                0 => bytes.truncate(at),
+                1 => bytes[at] ^= 1 << (byte % 8),
+                2 => bytes[at] = byte,
+                3 => bytes.insert(at, b"\\\"{}[],:\n\x00\xc3u"[usize::from(byte) % 12]),
+                4 => drop(bytes.remove(at)),
+                _ => {
+                    let from = at.saturating_sub(usize::from(byte));
+                    let part = bytes[from..at].to_vec();
+                    bytes.splice(at..at, part);
+                }
+            }
+        }
+        compare(&bytes);
+    }
+}
+
+/// A record as AKS writes it.
+fn common(log: &str) -> String {
+    format!(
+        r#"{{"time":"2026-11-20T10:00:00.0125417Z","resourceId":"/SUBSCRIPTIONS/A","category":"kube-audit","operationName":"x","properties":{{"log":{},"stream":"stdout","pod":"p","containerID":"c"}},"serviceBuild":"na","Cloud":"AzureCloud"}}"#,
+        json!(format!("{log}\n"))
+    )
+}
+
+/// The head of an event as Go writes it, and its tail.
+const HEAD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"a","stage":"ResponseComplete","requestURI":"/api/v1/pods?a=b\u0026c","verb":"create","user":{"username":"u","groups":["g"],"extra":{"k":["v"]}},"sourceIPs":["10.0.0.1"],"userAgent":"k \"q\"","objectRef":{"resource":"pods","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":201},"requestObject":"#;
+const TAIL: &str = r#","requestReceivedTimestamp":"2026-11-20T10:00:00.012123Z","stageTimestamp":"2026-11-20T10:00:00.012456Z","annotations":{"authorization.k8s.io/decision":"allow"}}"#;
+
+#[test]
+fn what_is_common_is_walked() {
+    for body in [
+        BODIES[0],
+        BODIES[1],
+        BODIES[2],
+        r#""skipped-too-big-size-object""#,
+        "null",
+    ] {
+        let event = format!("{HEAD}{body}{TAIL}");
+        let record = common(&event);
+        for text in [
+            event.clone(),
+            record.clone(),
+            format!("{record}\r\n{record}\n"),
+            format!(r#"{{"records":[{record},{record}]}}"#),
+        ] {
+            let records = text.matches("Event").count();
+            // Once by lines, once as a value; of two lines, as a value, both are read together.
+            let expected = if text.contains('\n') {
+                records
+            } else {
+                2 * records
+            };
+            assert!(compare(text.as_bytes()) >= expected, "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_cut_of_a_record_is_the_same_damage() {
+    let record = common(&format!("{HEAD}{}{TAIL}", BODIES[1]));
+    for end in 0..record.len() {
+        compare(&record.as_bytes()[..end]);
+        // As when a line's end was lost.
+        let spliced = [&record.as_bytes()[..end], record.as_bytes()].concat();
+        compare(&spliced);
+    }
+}
+
+#[test]
+fn depth_is_damage_at_the_same_level() {
+    for depth in [50, 99, 100, 101, 126, 127, 128, 129, 200] {
+        let body = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        compare(common(&format!("{HEAD}{body}{TAIL}")).as_bytes());
+        compare(format!("{HEAD}{body}{TAIL}").as_bytes());
+    }
+}
