@@ -16,8 +16,9 @@ use tokio::net::TcpStream;
 use super::address::Address;
 use super::consumer::DETACH_TIMEOUT;
 use super::frames::PaddedStream;
-use super::hub::{Hub, Partition, Registration};
+use super::hub::{Hub, Partition};
 use super::node::{Node, ReplyLinks, serve_replies, serve_requests};
+use super::readers::Registration;
 use super::selector::Selector;
 use super::server::Shared;
 use super::{consumer, producer};
@@ -237,7 +238,7 @@ impl Purpose {
                     _ => "nil",
                 };
                 let epoch = property(attach, "com.microsoft:epoch").and_then(integer);
-                let registration = partition.register(&group, epoch, name).await?;
+                let registration = partition.readers.register(&group, epoch, name).await?;
                 Ok(Purpose::Consumer(Box::new(Consumer {
                     registration,
                     first: partition.first(selector),

@@ -8,7 +8,8 @@ use fe2o3_amqp::link::DetachError;
 use fe2o3_amqp_types::definitions::Error;
 
 use super::faults::Faults;
-use super::hub::{Partition, Registration};
+use super::hub::Partition;
+use super::readers::Registration;
 
 /// Events taken from the log at once.
 const READ_AHEAD: usize = 64;

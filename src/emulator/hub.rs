@@ -1,21 +1,19 @@
-//! Hubs and their partitions: bounded logs in memory, and who reads them.
+//! Hubs and their partitions: bounded logs in memory.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use fe2o3_amqp::Sendable;
-use fe2o3_amqp_types::definitions::{AmqpError, Error, LinkError};
 use fe2o3_amqp_types::messaging::annotations::{AnnotationKey, OwnedKey};
 use fe2o3_amqp_types::messaging::{Batch, Body, Data, Message, MessageAnnotations};
 use fe2o3_amqp_types::primitives::{Binary, Symbol, Timestamp, Value};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+use super::readers::Readers;
 use super::selector::Selector;
 
 /// A message as it lies in AMQP, with a body of any kind.
@@ -40,27 +38,6 @@ impl HubConfig {
             partitions,
             consumer_groups: Vec::new(),
             retention: Retention::default(),
-        }
-    }
-}
-
-/// `NAME` or `NAME=PARTITIONS`, as on the command line.
-impl FromStr for HubConfig {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<HubConfig, String> {
-        let (name, partitions) = text.split_once('=').unwrap_or((text, "4"));
-        let partitions = partitions
-            .parse::<u32>()
-            .ok()
-            .filter(|count| (1..=1024).contains(count));
-        match partitions {
-            Some(partitions) if !name.is_empty() && !name.contains('/') => {
-                Ok(HubConfig::new(name, partitions))
-            }
-            _ => Err(format!(
-                "`{text}` is no hub; write NAME=PARTITIONS, as audit=4"
-            )),
         }
     }
 }
@@ -169,10 +146,7 @@ pub(super) struct Partition {
     log: Mutex<Log>,
     /// The sequence number that the next event gets.
     appended: watch::Sender<i64>,
-    /// By consumer group, in lower case.
-    readers: Mutex<HashMap<String, Readers>>,
-    /// Counts registrations and removals.
-    readers_changed: watch::Sender<u64>,
+    pub(super) readers: Arc<Readers>,
 }
 
 #[derive(Debug)]
@@ -199,8 +173,7 @@ impl Partition {
                 bytes: 0,
             }),
             appended: watch::Sender::new(0),
-            readers: Mutex::default(),
-            readers_changed: watch::Sender::new(0),
+            readers: Arc::default(),
         }
     }
 
@@ -284,105 +257,6 @@ impl Partition {
     pub(super) fn subscribe(&self) -> watch::Receiver<i64> {
         self.appended.subscribe()
     }
-
-    /// Registers a consumer's link, or says why not; an epoch at least as high as the owner's
-    /// takes the partition from all who read it in this group.
-    pub(super) async fn register(
-        self: &Arc<Partition>,
-        group: &str,
-        epoch: Option<i64>,
-        name: &str,
-    ) -> Result<Registration, Error> {
-        // A client that closes a link and attaches anew must not be refused for the moment in
-        // which its old link is still being taken down.
-        let mut changed = self.readers_changed.subscribe();
-        let grace = tokio::time::sleep(Duration::from_millis(250));
-        tokio::pin!(grace);
-        loop {
-            match self.try_register(group, epoch, name) {
-                Ok(registration) => return Ok(registration),
-                Err(error) => tokio::select! {
-                    () = &mut grace => return Err(error),
-                    _ = changed.changed() => {}
-                },
-            }
-        }
-    }
-
-    fn try_register(
-        self: &Arc<Partition>,
-        group: &str,
-        epoch: Option<i64>,
-        name: &str,
-    ) -> Result<Registration, Error> {
-        const SHARED_READERS: usize = 5;
-        let group = group.to_ascii_lowercase();
-        let mut readers = lock(&self.readers);
-        let readers = readers.entry(group.clone()).or_default();
-        let owner = readers.links.iter().filter_map(|link| link.epoch).max();
-        match (epoch, owner) {
-            (None, Some(owner)) => {
-                return Err(stolen(format!(
-                    "At least one receiver for the endpoint is created with epoch of '{owner}', \
-                     and so non-epoch receiver is not allowed."
-                )));
-            }
-            (Some(epoch), Some(owner)) if epoch < owner => {
-                return Err(stolen(format!(
-                    "Receiver '{name}' with epoch '{epoch}' cannot be created: a receiver with a \
-                     higher epoch '{owner}' already exists."
-                )));
-            }
-            (Some(epoch), _) => {
-                for link in readers.links.drain(..) {
-                    let why = format!(
-                        "New receiver '{name}' with higher epoch of '{epoch}' is created hence \
-                         current receiver '{}' is getting disconnected.",
-                        link.name
-                    );
-                    link.end(stolen(why));
-                }
-            }
-            (None, None) if readers.links.len() >= SHARED_READERS => {
-                return Err(Error::new(
-                    AmqpError::ResourceLimitExceeded,
-                    Some(format!(
-                        "Exceeded the maximum number of allowed receivers per partition in a \
-                         consumer group which is {SHARED_READERS}."
-                    )),
-                    None,
-                ));
-            }
-            (None, None) => {}
-        }
-        readers.last_id += 1;
-        let (end, ended) = oneshot::channel();
-        readers.links.push(Link {
-            id: readers.last_id,
-            epoch,
-            name: name.to_owned(),
-            end,
-        });
-        Ok(Registration {
-            partition: Arc::clone(self),
-            group,
-            id: readers.last_id,
-            ended,
-        })
-    }
-
-    /// Ends every consumer's link with `error`; returns how many there were.
-    pub(super) fn end_links(&self, error: &Error) -> usize {
-        let links: Vec<Link> = lock(&self.readers)
-            .values_mut()
-            .flat_map(|readers| readers.links.drain(..))
-            .collect();
-        let count = links.len();
-        for link in links {
-            link.end(error.clone());
-        }
-        count
-    }
 }
 
 impl Log {
@@ -455,52 +329,6 @@ pub(super) fn partition_key(message: &AmqpMessage) -> Option<String> {
         Value::Binary(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         _ => None,
     }
-}
-
-#[derive(Debug, Default)]
-struct Readers {
-    last_id: u64,
-    links: Vec<Link>,
-}
-
-#[derive(Debug)]
-struct Link {
-    id: u64,
-    epoch: Option<i64>,
-    name: String,
-    end: oneshot::Sender<Error>,
-}
-
-impl Link {
-    fn end(self, error: Error) {
-        // A link that is gone already needs no end.
-        let _ = self.end.send(error);
-    }
-}
-
-/// A consumer's place in a partition; dropping it gives the place back.
-#[derive(Debug)]
-pub(super) struct Registration {
-    partition: Arc<Partition>,
-    group: String,
-    id: u64,
-    /// Why the link has to end, once it has to.
-    pub(super) ended: oneshot::Receiver<Error>,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        if let Some(readers) = lock(&self.partition.readers).get_mut(&self.group) {
-            readers.links.retain(|link| link.id != self.id);
-        }
-        self.partition
-            .readers_changed
-            .send_modify(|count| *count += 1);
-    }
-}
-
-pub(super) fn stolen(description: String) -> Error {
-    Error::new(LinkError::Stolen, Some(description), None)
 }
 
 /// Nothing here panics while it holds a lock, so a poisoned one is still sound.

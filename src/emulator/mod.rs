@@ -23,6 +23,7 @@ mod frames;
 mod hub;
 mod node;
 mod producer;
+mod readers;
 mod selector;
 mod server;
 

@@ -15,7 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use super::faults::Faults;
-use super::hub::{Hub, HubConfig, Partition, PartitionInfo, lock, stolen};
+use super::hub::{Hub, HubConfig, Partition, PartitionInfo, lock};
+use super::readers::stolen;
 
 /// How long connections may take to end at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -158,7 +159,7 @@ impl Emulator {
     /// Ends all consumers' links to the partition as if another had taken it; returns how many.
     pub fn steal_links(&self, hub: &str, partition: &str) -> Result<usize, EmulatorError> {
         let error = stolen("New receiver 'other' with higher epoch is created hence current receiver is getting disconnected.".to_owned());
-        Ok(self.partition(hub, partition)?.end_links(&error))
+        Ok(self.partition(hub, partition)?.readers.end_links(&error))
     }
 
     /// Ends all consumers' links to the partition with any condition, as `amqp:internal-error`;
@@ -171,7 +172,7 @@ impl Emulator {
     ) -> Result<usize, EmulatorError> {
         let condition = ErrorCondition::Custom(Symbol::from(condition));
         let error = Error::new(condition, Some("detached on purpose".to_owned()), None);
-        Ok(self.partition(hub, partition)?.end_links(&error))
+        Ok(self.partition(hub, partition)?.readers.end_links(&error))
     }
 
     /// Cuts all connections without a word; returns how many.
