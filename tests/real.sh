@@ -12,7 +12,7 @@ if [ ! -x "$venv/bin/python" ]; then
     }
 fi
 "$venv/bin/pip" install --quiet --disable-pip-version-check \
-    'azure-eventhub>=5.15,<6' 'aiosmtpd>=1.4,<2' 'standardwebhooks>=1.0,<2'
+    'azure-eventhub==5.15.*' 'aiosmtpd>=1.4,<2' 'standardwebhooks>=1.0,<2'
 command -v openssl >/dev/null || apt-get install -qy openssl
 
 python="$PWD/$venv/bin/python"

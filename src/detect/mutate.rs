@@ -311,7 +311,7 @@ impl Mutants<'_> {
                 }
                 self.add("threshold.window: halved".to_owned(), |d| {
                     if let StateSpec::Threshold { window, .. } = &mut d.state {
-                        *window = *window / 2;
+                        *window /= 2;
                     }
                 });
                 if distinct.is_some() {

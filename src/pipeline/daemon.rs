@@ -132,9 +132,12 @@ fn positions_of(recovered: &Recovered, source: &str) -> HashMap<String, Position
         .collect()
 }
 
-/// Every configured receiver under the name that routes say.
-pub fn receivers(config: &Config) -> Result<Vec<(String, Box<dyn Receiver>)>, ConfigError> {
-    let mut receivers: Vec<(String, Box<dyn Receiver>)> = Vec::new();
+/// A receiver and the name that routes say.
+pub type Named = (String, Box<dyn Receiver>);
+
+/// Every configured receiver.
+pub fn receivers(config: &Config) -> Result<Vec<Named>, ConfigError> {
+    let mut receivers: Vec<Named> = Vec::new();
     for (name, webhook) in &config.webhook {
         let receiver = deliver::webhook::Webhook::new(name, webhook)?;
         receivers.push((format!("webhook.{name}"), Box::new(receiver)));
