@@ -220,8 +220,8 @@ impl Mutants<'_> {
     }
 
     fn sets(&mut self) {
-        type Set = Option<Vec<String>>;
-        let sets: [(&str, fn(&mut Detector) -> &mut Set); 4] = [
+        type Set = fn(&mut Detector) -> &mut Option<Vec<String>>;
+        let sets: [(&str, Set); 4] = [
             ("groups", |d| &mut d.matching.groups),
             ("resources", |d| &mut d.matching.resources),
             ("subresources", |d| &mut d.matching.subresources),
