@@ -104,7 +104,7 @@ fn wrong_values_are_refused_with_what_would_be_right() {
             ("range", "[pipeline]\nworkers = 100000\n"),
             (
                 "duration",
-                "[pipeline]\nlateness = \"2 minuts\"\ncommit-interval = \"0s\"\n",
+                "[pipeline]\nlateness = \"2 minuts\"\ndrain-timeout = \"0s\"\n",
             ),
             ("enumeration", "[alert]\nprofile = \"everything\"\n"),
             ("listen address", "[telemetry]\nlisten = \"localhost\"\n"),

@@ -157,8 +157,6 @@ pub struct PipelineConfig {
     pub workers: u16,
     /// Batches that wait for a worker at most, all sources together.
     pub queue_batches: u32,
-    /// Longest time between a batch's end and its durable commit.
-    pub commit_interval: Period,
     /// How far records may be out of order without changing what is found.
     pub lateness: Period,
     /// How long a stop waits for what is in flight.

@@ -159,9 +159,6 @@ severity = "medium"
 kinds = ["threat", "change"]
 receivers = ["webhook.soc", "email.oncall"]
 
-[pipeline]
-commit-interval = "50ms"
-
 [store]
 path = {store:?}
 
