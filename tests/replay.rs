@@ -1,0 +1,201 @@
+//! Replay as its user runs it: the same records give the same lines, however they are packed and on
+//! however many threads they are read.
+#![cfg(feature = "emulator")]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use lanner::simulator::{Campaigns, ClusterSpec, Scenario, Simulator, archive};
+use serde_json::Value;
+
+/// Twenty minutes around a full hour, so that each cluster has two files.
+fn write_archive(folder: &Path) {
+    let duration = Duration::from_secs(20 * 60);
+    let mut simulator = Simulator::new(Scenario {
+        seed: 7,
+        start: "2026-11-20T14:50:00Z".parse().expect("a time"),
+        duration,
+        clusters: ClusterSpec::three(1.5),
+        clock: 0,
+        campaigns: Campaigns {
+            per_family: 1,
+            round: duration,
+            window: (0.1, 0.7),
+            notable: true,
+        },
+    });
+    archive::write(&mut simulator, folder).expect("an archive");
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.file_name().is_some_and(|name| name == "PT1H.json") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn replay(arguments: &[&str], path: &str, stdin: Stdio) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_lanner"))
+        .args(["replay", "--profile", "all", "--format", "ndjson"])
+        .args(arguments)
+        .arg(path)
+        .stdin(stdin)
+        .output()
+        .expect("the program starts");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+fn each(folder: &Path, threads: &str) -> Vec<u8> {
+    let path = folder.to_str().expect("UTF-8");
+    replay(&["--each", "--threads", threads], path, Stdio::null()).stdout
+}
+
+/// The lines without what names the file.
+fn without_source(lines: &[u8]) -> Vec<Value> {
+    String::from_utf8_lossy(lines)
+        .lines()
+        .map(|line| {
+            let mut line: Value = serde_json::from_str(line).expect("JSON");
+            line["evidence"][0]["source"] = Value::Null;
+            line["evidence"][0]["position"] = Value::Null;
+            // Without an audit ID, a request is known by its place.
+            line["id"] = Value::Null;
+            line["notification_id"] = Value::Null;
+            line
+        })
+        .collect()
+}
+
+/// Puts each file of the archive into another folder, under another name and packed by `pack`.
+fn packed(from: &Path, to: &Path, ending: &str, pack: impl Fn(&[u8]) -> Vec<u8>) {
+    for file in files(from) {
+        let relative = file.strip_prefix(from).expect("below the folder");
+        let target = to.join(relative).with_extension(ending);
+        fs::create_dir_all(target.parent().expect("a parent")).expect("folders");
+        let content = pack(&fs::read(&file).expect("a file"));
+        File::create(&target)
+            .and_then(|mut file| file.write_all(&content))
+            .expect("a file");
+    }
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    // Two members, as of a file that was appended to.
+    let (first, second) = content.split_at(content.len() / 2);
+    let mut out = Vec::new();
+    for half in [first, second] {
+        let mut encoder = flate2::write::GzEncoder::new(&mut out, flate2::Compression::fast());
+        encoder
+            .write_all(half)
+            .and_then(|()| encoder.try_finish())
+            .expect("in memory");
+    }
+    out
+}
+
+#[test]
+fn threads_and_packing_change_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("plain");
+    write_archive(&plain);
+    assert!(files(&plain).len() >= 6);
+
+    let one = each(&plain, "1");
+    let lines = without_source(&one);
+    for outcome in ["alert", "counted", "learning", "duplicate"] {
+        assert!(
+            lines.iter().any(|line| line["outcome"] == outcome),
+            "nothing was {outcome}"
+        );
+    }
+    assert!(
+        one == each(&plain, "2"),
+        "two threads print something else than one"
+    );
+    assert!(
+        one == each(&plain, "7"),
+        "seven threads print something else than one"
+    );
+
+    let gz = folder.path().join("gz");
+    packed(&plain, &gz, "json.gz", gzip);
+    assert!(
+        lines == without_source(&each(&gz, "2")),
+        "gzip changes what is printed"
+    );
+    let zst = folder.path().join("zst");
+    packed(&plain, &zst, "json.zst", |content| {
+        zstd::encode_all(content, 1).expect("in memory")
+    });
+    assert!(
+        lines == without_source(&each(&zst, "2")),
+        "zstd changes what is printed"
+    );
+}
+
+#[test]
+fn alerts_are_the_same_on_every_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_archive(folder.path());
+    let path = folder.path().to_str().expect("UTF-8");
+    let alerts = |threads: &str| replay(&["--threads", threads], path, Stdio::null()).stdout;
+    let once = alerts("1");
+    assert!(!once.is_empty());
+    for threads in ["2", "2", "5"] {
+        assert!(
+            once == alerts(threads),
+            "{threads} threads give other alerts than one"
+        );
+    }
+}
+
+#[test]
+fn standard_input_is_a_file_like_any_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_archive(folder.path());
+    let all = files(folder.path());
+    let is_audit = |file: &&PathBuf| file.to_string_lossy().contains("logs-kube-audit/");
+    let file = all.iter().find(is_audit).expect("a file of kube-audit");
+    let path = file.to_str().expect("UTF-8");
+    let from_file = replay(&["--each"], path, Stdio::null()).stdout;
+    let stdin = Stdio::from(File::open(file).expect("a file"));
+    let from_stdin = replay(&["--each"], "-", stdin).stdout;
+    assert!(!from_file.is_empty());
+    assert!(without_source(&from_file) == without_source(&from_stdin));
+}
+
+#[test]
+fn fail_on_a_severity_has_its_own_exit_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_archive(folder.path());
+    let run = |severity: &str| {
+        Command::new(env!("CARGO_BIN_EXE_lanner"))
+            .args(["replay", "--format", "ndjson", "--fail-on", severity])
+            .arg(folder.path())
+            .output()
+            .expect("the program starts")
+            .status
+            .code()
+    };
+    assert_eq!(run("low"), Some(3));
+    let none = Command::new(env!("CARGO_BIN_EXE_lanner"))
+        .args(["replay", "/nonexistent/archive"])
+        .output()
+        .expect("the program starts");
+    assert_eq!(none.status.code(), Some(69));
+}
