@@ -200,8 +200,10 @@ facts! {
         ObjectOwned = "object.owned", "the object names a controller as its owner (metadata.ownerReferences)";
         ObjectSystemWorkload = "object.system_workload", "written in a protected namespace by the platform itself, or by one of its controllers";
         ObjectMisplaced = "object.misplaced", "a pod in a namespace of the system that neither the platform nor its controllers put there; in kube-public and kube-node-lease, any pod";
-        ObjectLookalike = "object.lookalike", "the name imitates a system component's, outside the system's namespaces";
         ObjectDefaultNamespace = "object.default_namespace", "the object lies in the namespace default";
+    }
+    Lookalike {
+        ObjectLookalike = "object.lookalike", "the name imitates a system component's, outside the system's namespaces";
     }
     PodSecurity {
         PodPrivileged = "pod.privileged", "a container of the pod or of the pod template is privileged";

@@ -116,9 +116,9 @@ fn imitates(name: &str) -> bool {
     ];
     !SYSTEM.contains(&name)
         && (name.starts_with("kube-")
-            || SYSTEM
-                .iter()
-                .any(|system| strsim::osa_distance(name, system) <= 2))
+            || SYSTEM.iter().any(|system| {
+                name.len().abs_diff(system.len()) <= 2 && strsim::osa_distance(name, system) <= 2
+            }))
 }
 
 /// Judges the request of an update or patch of `resource`; unknown where it cannot be read.

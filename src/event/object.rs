@@ -131,20 +131,30 @@ pub(super) fn object_facts(view: &View<'_>, facts: &mut FactSet) {
         }),
     );
     let namespace = view.namespace();
-    let protected = namespace == "kube-system"
-        || view.site.lists.protected_namespaces.contains(namespace)
-        || namespace.ends_with("-system");
+    let protected = is_protected(view);
     let platform = view.fact(Fact::ActorPlatform);
     facts.set(
         Fact::ObjectSystemWorkload,
         if protected { platform } else { Truth::False },
     );
     facts.set(Fact::ObjectMisplaced, misplaced(view, protected, platform));
+    facts.set(Fact::ObjectDefaultNamespace, namespace == "default");
+}
+
+/// Apart from the other facts of the object, because comparing names is dear and few ask.
+pub(super) fn lookalike_facts(view: &View<'_>, facts: &mut FactSet) {
+    let namespace = view.namespace();
     facts.set(
         Fact::ObjectLookalike,
-        !protected && !namespace.is_empty() && imitates_system(view.name()),
+        !is_protected(view) && !namespace.is_empty() && imitates_system(view.name()),
     );
-    facts.set(Fact::ObjectDefaultNamespace, namespace == "default");
+}
+
+fn is_protected(view: &View<'_>) -> bool {
+    let namespace = view.namespace();
+    namespace == "kube-system"
+        || view.site.lists.protected_namespaces.contains(namespace)
+        || namespace.ends_with("-system")
 }
 
 fn misplaced(view: &View<'_>, protected: bool, platform: Truth) -> Truth {
@@ -175,6 +185,7 @@ fn imitates_system(name: &str) -> bool {
         system.len() >= 7
             && stems(name).any(|name| {
                 name.len() >= 6
+                    && name.len().abs_diff(system.len()) <= 1
                     && (strsim::osa_distance(name, system) == 1 || unmask(name) == unmask(system))
             })
     })

@@ -140,6 +140,7 @@ impl<'e> View<'e> {
             Group::Agent => agent::facts(self, &mut facts),
 
             Group::Object => object::object_facts(self, &mut facts),
+            Group::Lookalike => object::lookalike_facts(self, &mut facts),
             Group::PodSecurity => pod_security::pod_facts(self, &mut facts),
             Group::Image => image::image_facts(self, &mut facts),
             Group::Workload => workload::workload_facts(self, &mut facts),
