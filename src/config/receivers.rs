@@ -6,7 +6,7 @@ use crate::deliver::email::EmailConfig;
 use crate::deliver::eventhubs::EventHubsOutputConfig;
 use crate::deliver::service::{AlertmanagerConfig, PagerDutyConfig, SlackConfig, TeamsConfig};
 use crate::deliver::webhook::{OcsfConfig, WebhookConfig};
-use crate::deliver::{ConfigError, Receiver, Table};
+use crate::deliver::{ConfigError, Named, Table};
 
 /// The receivers with a name; standard output has none.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -54,7 +54,7 @@ impl Receivers {
     }
 
     /// Makes them all; connects to nobody.
-    pub fn make(&self) -> Result<Vec<(String, Box<dyn Receiver>)>, ConfigError> {
+    pub fn make(&self) -> Result<Vec<Named>, ConfigError> {
         self.tables()
             .into_iter()
             .map(|(name, table)| {

@@ -147,6 +147,9 @@ pub trait Receiver: Send + Sync {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Attempt>;
 }
 
+/// A receiver under the name that routes say: `webhook.soc`.
+pub type Named = (String, Box<dyn Receiver>);
+
 /// A table of the configuration that makes a receiver: `[webhook.NAME]` and the like.
 pub trait Table {
     /// `webhook`.

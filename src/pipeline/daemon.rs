@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::live::{self, Live, Parts, Settings};
 use crate::config::Config;
-use crate::deliver::{self, ConfigError, Deliveries, Receiver};
+use crate::deliver::{self, ConfigError, Deliveries, Named};
 use crate::source::Position;
 use crate::source::eventhubs::{HubStatus, read_hub};
 use crate::store::{Recovered, Store, StoreError};
@@ -133,7 +133,7 @@ fn positions_of(recovered: &Recovered, source: &str) -> HashMap<String, Position
 }
 
 /// Every configured receiver under the name that routes say.
-pub fn receivers(config: &Config) -> Result<Vec<(String, Box<dyn Receiver>)>, ConfigError> {
+pub fn receivers(config: &Config) -> Result<Vec<Named>, ConfigError> {
     let mut receivers = config.deliver.make()?;
     if config.stdout.enabled {
         receivers.push((
