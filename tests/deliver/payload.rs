@@ -16,6 +16,8 @@ const PAGERDUTY: &str = include_str!("schema/pagerduty.json");
 const ALERTMANAGER: &str = include_str!("schema/alertmanager.json");
 const OCSF: &str = include_str!("schema/ocsf.json");
 
+type Renderer = fn(&Alert) -> Value;
+
 fn now() -> Timestamp {
     "2026-11-20T10:05:00Z".parse().unwrap()
 }
@@ -53,12 +55,12 @@ fn all() -> Vec<Alert> {
 
 #[test]
 fn every_payload_follows_its_published_format() {
-    let renderers: [(&str, &str, &dyn Fn(&Alert) -> Value); 5] = [
-        ("slack", SLACK, &payload::slack),
-        ("teams", TEAMS, &payload::teams),
-        ("pagerduty", PAGERDUTY, &pagerduty),
-        ("alertmanager", ALERTMANAGER, &alertmanager),
-        ("ocsf", OCSF, &payload::ocsf),
+    let renderers: [(&str, &str, Renderer); 5] = [
+        ("slack", SLACK, payload::slack),
+        ("teams", TEAMS, payload::teams),
+        ("pagerduty", PAGERDUTY, pagerduty),
+        ("alertmanager", ALERTMANAGER, alertmanager),
+        ("ocsf", OCSF, payload::ocsf),
     ];
     for (name, schema, render) in renderers {
         let schema: Value = serde_json::from_str(schema).unwrap();
