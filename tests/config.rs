@@ -223,6 +223,43 @@ username = "u"
 "#,
             ),
             (
+                "receivers",
+                r#"[slack.a]
+url = "http://hooks.slack.example/T00/B00"
+[teams.a]
+[pagerduty.a]
+routing-ky = "hunter2"
+[pagerduty.b]
+[alertmanager.a]
+url = "http://alertmanager.monitoring:9093"
+resolve-after = "0s"
+[ocsf.a]
+url = "https://a.example"
+signing-secret = "hunter2"
+[eventhubs-output.a]
+hub = "h"
+[webhook.a]
+url = "https://a.example"
+body = '{"title": "{{ subject }}"}'
+[webhook.b]
+url = "https://a.example"
+body = "{{ alert.sumary }}"
+content-type = "text/plain"
+[webhook.c]
+url = "https://a.example"
+content-type = "text/plain"
+[webhook.d]
+url = "https://a.example"
+body-file = "/nowhere/x"
+[email.b]
+host = "mail.example"
+from = "a@b.example"
+to = ["c@d.example", "nobody"]
+[[route]]
+receivers = ["slak.a", "pagerduty.*"]
+"#,
+            ),
+            (
                 "ways to log in",
                 r#"[eventhubs.a]
 namespace = "n"
@@ -282,7 +319,10 @@ signing-secret-file = "/nowhere"
         let trusted = &config.lists.trusted_networks;
         assert!(trusted.contains(address.parse().unwrap()));
     }
-    let secret = config.webhook["soc"].signing_secret.as_ref().unwrap();
+    let secret = config.deliver.webhook["soc"]
+        .signing_secret
+        .as_ref()
+        .unwrap();
     assert_eq!(
         secret.expose(),
         "whsec_bWFkZSBmb3IgdGhlIHRlc3RzIG9mIGxhbm5lciE="
@@ -336,7 +376,7 @@ fn a_whole_configuration_loads() {
         assert!(!format!("{config:?}").contains(secret));
     }
 
-    let webhook = &config.webhook["soc"];
+    let webhook = &config.deliver.webhook["soc"];
     let secret = webhook.signing_secret.as_ref().unwrap();
     assert_eq!(
         secret.expose(),
@@ -476,7 +516,10 @@ async fn a_reload_is_all_or_nothing() {
     assert_eq!(watcher.changed().await.unwrap().config.pipeline.workers, 3);
     std::fs::write(&secret, "two").unwrap();
     let loaded = watcher.changed().await.unwrap();
-    let token = loaded.config.webhook["soc"].bearer_token.as_ref().unwrap();
+    let token = loaded.config.deliver.webhook["soc"]
+        .bearer_token
+        .as_ref()
+        .unwrap();
     assert_eq!(token.expose(), "two");
 
     // Without a change nothing comes, until SIGHUP asks.

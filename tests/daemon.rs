@@ -26,6 +26,7 @@ async fn receiver() -> (SocketAddr, Received) {
     let received = Received::default();
     let app = Router::new()
         .route("/", post(take))
+        .route("/v2/enqueue", post(take_incident))
         .with_state(Arc::clone(&received));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -40,6 +41,13 @@ async fn take(State(received): State<Received>, headers: HeaderMap, body: Bytes)
     let body = serde_json::from_slice(&body).expect("JSON");
     received.lock().expect("no panic").push((id, body));
     StatusCode::NO_CONTENT
+}
+
+async fn take_incident(State(received): State<Received>, body: Bytes) -> StatusCode {
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    let action = body["event_action"].as_str().expect("text").to_owned();
+    received.lock().expect("no panic").push((action, body));
+    StatusCode::ACCEPTED
 }
 
 async fn emulator() -> Emulator {
@@ -257,10 +265,57 @@ async fn says_how_it_is_and_stops_when_told() {
         assert!(metrics.contains(series), "{series} is not in\n{metrics}");
     }
 
+    // The server hears of a notification before the daemon hears that it was taken.
+    let measured = "lanner_latency_samples{span=\"publish_to_delivery\"} 1";
+    let started = Instant::now();
+    while !get("/metrics").await.1.contains(measured) {
+        assert!(started.elapsed() < PATIENCE, "{measured} is not there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
     let pid = rustix::process::Pid::from_child(&daemon.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it still runs");
     let code = daemon.0.wait().expect("it ends");
     assert_eq!(code.code(), Some(0));
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_that_closes_resolves_its_incident_and_tells_nobody_else() {
+    let emulator = emulator().await;
+    let (webhook, received) = receiver().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = configuration(folder.path(), &emulator, webhook);
+    let text = std::fs::read_to_string(&config).expect("a file");
+    let pagerduty = format!(
+        "[pagerduty.oncall]\nrouting-key = \"k\"\nurl = \"http://{webhook}/v2/enqueue\"\n[store]"
+    );
+    let text = text.replace("[store]", &pagerduty);
+    let text = text.replace("[\"webhook.soc\"]", "[\"webhook.soc\", \"pagerduty.*\"]");
+    std::fs::write(&config, text).expect("a file");
+
+    let _daemon = Daemon::start(&config);
+    // Long enough ago for the alert to be quiet once it is there.
+    let days_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(72);
+    let minute = days_ago.strftime("%Y-%m-%dT%H:%M").to_string();
+    let record = String::from_utf8(exec("web-0", 0).to_vec()).expect("text");
+    let record = record.replace("2026-11-20T10:00", &minute);
+    emulator
+        .publish("audit", "0", Bytes::from(record))
+        .expect("the partition exists");
+    until("the incident is resolved", || {
+        let received = received.lock().expect("no panic");
+        received.len() == 3 && received.iter().any(|(id, _)| id == "resolve")
+    })
+    .await;
+    let received = received.lock().expect("no panic").clone();
+    let incident: Vec<_> = received
+        .iter()
+        .filter(|(_, body)| body["routing_key"] == "k")
+        .collect();
+    let actions: Vec<&str> = incident.iter().map(|(action, _)| &**action).collect();
+    assert_eq!(actions, ["trigger", "resolve"]);
+    assert_eq!(incident[0].1["dedup_key"], incident[1].1["dedup_key"]);
     emulator.shutdown().await;
 }
 

@@ -38,6 +38,7 @@ fn notification(id: &str, severity: Severity) -> NewNotification {
         receiver: RECEIVER.to_owned(),
         severity,
         body: format!("{{\"notification_id\":\"{id}\"}}"),
+        enqueued: None,
     }
 }
 
@@ -58,6 +59,27 @@ fn ids(store: &Store) -> Vec<String> {
         .into_iter()
         .map(|pending| pending.notification_id)
         .collect()
+}
+
+#[test]
+fn a_store_of_the_version_before_is_brought_up_to_date() {
+    let folder = TempDir::new().unwrap();
+    let (store, _) = Store::open(&config(folder.path())).unwrap();
+    store.commit(&batch(1)).unwrap();
+    drop(store);
+    let database = rusqlite::Connection::open(folder.path().join("lanner.db")).unwrap();
+    database
+        .execute_batch("ALTER TABLE outbox DROP COLUMN enqueued; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(database);
+    let (store, recovered) = Store::open(&config(folder.path())).unwrap();
+    assert_eq!(recovered.damage, None);
+    let mut later = batch(2);
+    later.notifications[0].enqueued = Some(Timestamp::UNIX_EPOCH);
+    store.commit(&later).unwrap();
+    let due = store.due(RECEIVER, Timestamp::now(), 10).unwrap();
+    let enqueued: Vec<_> = due.iter().map(|pending| pending.enqueued).collect();
+    assert_eq!(enqueued, [None, Some(Timestamp::UNIX_EPOCH)]);
 }
 
 /// The folder as a power cut would leave it: whatever is on the disk, without a shutdown.
@@ -191,6 +213,7 @@ fn at_the_quota_the_oldest_of_the_lowest_severity_go() {
         let commit = Commit {
             notifications: vec![NewNotification {
                 body: "x".repeat(200),
+                enqueued: None,
                 ..notification(id, severity)
             }],
             ..Commit::default()

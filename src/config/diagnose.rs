@@ -294,7 +294,7 @@ pub(super) fn names_secret(key: &str) -> bool {
     SECRET.is_match(&key) && !key.ends_with("-file")
 }
 
-const SECRET_WORD: &str = r"[\w.-]*(?:pas+w|pwd|passphrase|secret|secert|token|credential|connection-?_?string|(?:access|api|private|account|shared|signing)[-_]?key)[\w.-]*";
+const SECRET_WORD: &str = r"[\w.-]*(?:pas+w|pwd|passphrase|secret|secert|token|credential|connection-?_?string|(?:access|api|private|account|shared|signing|routing)[-_]?key)[\w.-]*";
 
 /// `line` without what looks like a secret's value, and without the path of URLs: those of chat
 /// services are secrets themselves.

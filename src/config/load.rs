@@ -25,11 +25,17 @@ use super::{
 /// `config/default.toml`: every key, its default and the reason.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 19] = [
     "detectors-dir",
     "eventhubs",
     "webhook",
     "email",
+    "slack",
+    "teams",
+    "pagerduty",
+    "alertmanager",
+    "ocsf",
+    "eventhubs-output",
     "stdout",
     "store",
     "telemetry",
@@ -226,8 +232,16 @@ impl Reader {
         self.absolute(&Path::of(&["detectors-dir"]));
         self.absolute(&Path::of(&["store", "path"]));
         let eventhubs = self.named("eventhubs");
-        let webhook = self.named("webhook");
-        let email = self.named("email");
+        let deliver = super::Receivers {
+            webhook: self.named("webhook"),
+            email: self.named("email"),
+            slack: self.named("slack"),
+            teams: self.named("teams"),
+            pagerduty: self.named("pagerduty"),
+            alertmanager: self.named("alertmanager"),
+            ocsf: self.named("ocsf"),
+            eventhubs_output: self.named("eventhubs-output"),
+        };
         let stdout = self.section("stdout");
         let store = self.section("store");
         let telemetry = self.section("telemetry");
@@ -243,8 +257,7 @@ impl Reader {
         };
         Some(Config {
             eventhubs,
-            webhook,
-            email,
+            deliver,
             stdout: stdout?,
             store: store?,
             telemetry: telemetry?,

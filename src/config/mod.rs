@@ -12,6 +12,7 @@ pub mod exception;
 mod fields;
 mod load;
 mod place;
+mod receivers;
 pub mod reload;
 pub mod route;
 pub mod secret;
@@ -25,7 +26,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer};
 
 use crate::alert::Severity;
-use crate::deliver::{email::EmailConfig, webhook::WebhookConfig};
 use crate::event::{Lists, Site, Sites};
 use crate::source::eventhubs::EventHubConfig;
 use crate::store::StoreConfig;
@@ -34,14 +34,14 @@ pub use diagnose::{Diagnostic, nearest};
 pub use duration::Period;
 pub use exception::ExceptionConfig;
 pub use load::{DEFAULT, Loaded, load, load_text};
+pub use receivers::Receivers;
 pub use route::{Route, Subject};
 
 /// The whole configuration, valid, with secrets read from their files.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub eventhubs: BTreeMap<String, EventHubConfig>,
-    pub webhook: BTreeMap<String, WebhookConfig>,
-    pub email: BTreeMap<String, EmailConfig>,
+    pub deliver: Receivers,
     pub stdout: StdoutConfig,
     pub store: StoreConfig,
     pub telemetry: TelemetryConfig,
@@ -92,8 +92,7 @@ impl Config {
     /// Whether this differs from `running` in what is only read at the start.
     pub fn needs_restart(&self, running: &Config) -> bool {
         self.eventhubs != running.eventhubs
-            || self.webhook != running.webhook
-            || self.email != running.email
+            || self.deliver != running.deliver
             || self.stdout != running.stdout
             || self.store != running.store
             || self.telemetry != running.telemetry
@@ -103,8 +102,7 @@ impl Config {
     /// Takes what is only read at the start from `running`.
     pub fn keep_started(&mut self, running: &Config) {
         self.eventhubs.clone_from(&running.eventhubs);
-        self.webhook.clone_from(&running.webhook);
-        self.email.clone_from(&running.email);
+        self.deliver.clone_from(&running.deliver);
         self.stdout.clone_from(&running.stdout);
         self.store.clone_from(&running.store);
         self.telemetry.clone_from(&running.telemetry);
@@ -113,10 +111,20 @@ impl Config {
 
     /// Every receiver's name, as routes say it: `webhook.soc`, `email.oncall`, `stdout`.
     pub fn receivers(&self) -> Vec<String> {
-        let webhooks = self.webhook.keys().map(|name| format!("webhook.{name}"));
-        let emails = self.email.keys().map(|name| format!("email.{name}"));
-        let stdout = self.stdout.enabled.then(|| "stdout".to_owned());
-        webhooks.chain(emails).chain(stdout).collect()
+        self.receivers_and_closing().map(|(name, _)| name).collect()
+    }
+
+    /// With each receiver, whether it is told when an alert closes.
+    fn receivers_and_closing(&self) -> impl Iterator<Item = (String, bool)> {
+        let stdout = &self.stdout;
+        let stdout = stdout
+            .enabled
+            .then(|| ("stdout".to_owned(), stdout.send_closed));
+        let named = self.deliver.tables().into_iter().map(|(name, table)| {
+            let full = format!("{}.{name}", table.kind());
+            (full, table.send_closed())
+        });
+        named.chain(stdout)
     }
 }
 
@@ -125,6 +133,8 @@ impl Config {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StdoutConfig {
     pub enabled: bool,
+    /// Whether to tell when an alert closes.
+    pub send_closed: bool,
 }
 
 /// `[telemetry]`.

@@ -94,6 +94,19 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Those of an alert's receivers that are told when it closes.
+    pub fn route_closed(&self, subject: Subject<'_>) -> Vec<String> {
+        let told: Vec<String> = self
+            .receivers_and_closing()
+            .filter_map(|(name, closing)| closing.then_some(name))
+            .collect();
+        let mut receivers = self.route(subject);
+        receivers.retain(|name| told.contains(name));
+        receivers
+    }
+}
+
 /// Globs are checked here, so that they are known to be right later.
 fn receiver_globs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let receivers = Vec::<String>::deserialize(deserializer)?;

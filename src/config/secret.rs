@@ -62,8 +62,9 @@ pub(super) fn resolve(table: &mut Value, path: &Path, key: &str, places: &Places
         table.remove(&file_key);
         return resolved;
     }
-    // An address is a secret for some receivers and none for most.
-    if table.contains_key(key) && key != "url" && places.variable(&inline).is_none() {
+    // An address is a secret for some receivers and none for most; a template is none.
+    let open = matches!(key, "url" | "body");
+    if table.contains_key(key) && !open && places.variable(&inline).is_none() {
         let message = format!("the secret `{key}` stands in the file");
         let help = Some(format!("use `{file_key}`, or an environment variable"));
         let warning = places.error(&inline, Part::Key, message, help);
@@ -76,7 +77,12 @@ pub(super) fn resolve(table: &mut Value, path: &Path, key: &str, places: &Places
     let secret = match read(&file) {
         Ok(secret) => secret,
         Err(why) => {
-            let message = format!("the secret's file {}: {why}", file.display());
+            let what = if key == "body" {
+                "the template"
+            } else {
+                "the secret"
+            };
+            let message = format!("{what}'s file {}: {why}", file.display());
             resolved
                 .diagnostics
                 .push(places.error(&from_file, Part::Value, message, None));

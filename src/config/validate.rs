@@ -6,12 +6,10 @@ use globset::Glob;
 use jiff::Timestamp;
 
 use crate::deliver::ConfigError;
-use crate::deliver::email::Tls;
-use crate::deliver::webhook::Webhook;
 
-use super::Config;
 use super::diagnose::{Diagnostic, suggest};
 use super::place::{Part, Path, Places};
+use super::{Config, Receivers};
 
 struct Checker<'c> {
     places: &'c Places,
@@ -39,8 +37,7 @@ pub(super) fn all(config: &Config, places: &Places) -> Vec<Diagnostic> {
         found: Vec::new(),
     };
     hubs(config, &mut checker);
-    webhooks(config, &mut checker);
-    emails(config, &mut checker);
+    receivers(config, &mut checker);
     clusters(config, &mut checker);
     routes(config, &mut checker);
     exceptions(config, &mut checker);
@@ -57,79 +54,30 @@ fn hubs(config: &Config, checker: &mut Checker<'_>) {
 }
 
 /// A receiver knows best what it can use: its constructor checks, and connects to nobody.
-fn webhooks(config: &Config, checker: &mut Checker<'_>) {
-    for (name, webhook) in &config.webhook {
-        if let Err(error) = Webhook::new(name, webhook) {
-            receiver(&Path::of(&["webhook", name]), &error, checker);
+fn receivers(config: &Config, checker: &mut Checker<'_>) {
+    for (name, table) in config.deliver.tables() {
+        if let Err(error) = table.receiver(name) {
+            receiver(&Path::of(&[table.kind(), name]), &error, checker);
         }
     }
 }
 
 fn receiver(section: &Path, error: &ConfigError, checker: &mut Checker<'_>) {
     let key = error.key.rsplit('.').next().unwrap_or_default();
+    // `to[1]` is an entry of `to`.
+    let (name, index) = match key.trim_end_matches(']').split_once('[') {
+        Some((name, index)) => (name, index.parse().ok()),
+        None => (key, None),
+    };
+    let path = match index {
+        Some(index) => section.key(name).index(index),
+        None => section.key(name),
+    };
     let (problem, help) = error
         .problem
         .split_once("; ")
         .unwrap_or((&error.problem, ""));
-    checker.error(
-        &section.key(key),
-        Part::Value,
-        format!("`{key}` {problem}"),
-        help,
-    );
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
-fn emails(config: &Config, checker: &mut Checker<'_>) {
-    let is_mailbox = |text: &str| text.parse::<lettre::message::Mailbox>().is_ok();
-    for (name, email) in &config.email {
-        let path = Path::of(&["email", name]);
-        let help = "write one as oncall@example.com or On call <oncall@example.com>";
-        if !is_mailbox(&email.from) {
-            let message = format!("`{}` is no e-mail address", email.from);
-            checker.error(&path.key("from"), Part::Value, message, help);
-        }
-        for (index, to) in email.to.iter().enumerate() {
-            if !is_mailbox(to) {
-                let message = format!("`{to}` is no e-mail address");
-                checker.error(&path.key("to").index(index), Part::Value, message, help);
-            }
-        }
-        if email.to.is_empty() {
-            checker.error(&path.key("to"), Part::Value, "nobody to write to", help);
-        }
-        if email.tls == Tls::None && !is_loopback(&email.host) {
-            checker.error(
-                &path.key("tls"),
-                Part::Value,
-                "mail without TLS is for loopback only",
-                "use starttls or implicit",
-            );
-        }
-        if email.username.is_some() != email.password.is_some() {
-            let (has, lacks) = match email.username {
-                Some(_) => ("username", "password-file"),
-                None => ("password", "username"),
-            };
-            checker.error(
-                &path.key(has),
-                Part::Key,
-                format!("`{has}` needs `{lacks}` beside it"),
-                "",
-            );
-        }
-        if email.timeout_secs == 0 {
-            let message = "zero; a timeout is longer than that";
-            checker.error(&path.key("timeout-secs"), Part::Value, message, "");
-        }
-    }
+    checker.error(&path, Part::Value, format!("`{key}` {problem}"), help);
 }
 
 fn clusters(config: &Config, checker: &mut Checker<'_>) {
@@ -180,7 +128,7 @@ fn clusters(config: &Config, checker: &mut Checker<'_>) {
 /// not said to be missing.
 fn routes(config: &Config, checker: &mut Checker<'_>) {
     let mut receivers = config.receivers();
-    for kind in ["webhook", "email"] {
+    for kind in Receivers::KINDS {
         let names = checker.places.keys_below(&Path::of(&[kind]));
         receivers.extend(names.iter().map(|name| format!("{kind}.{name}")));
     }

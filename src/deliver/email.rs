@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -15,12 +15,12 @@ use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{self, Certificate, TlsParameters};
-use lettre::transport::smtp::{Error as SmtpError, PoolConfig};
+use lettre::transport::smtp::{AsyncSmtpTransportBuilder, Error as SmtpError, PoolConfig};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use serde::Deserialize;
 
 use super::setup::{Section, describe, is_loopback, one_line, reason_in};
-use super::{Attempt, ConfigError, FailureReason, Notification, Receiver};
+use super::{Attempt, ConfigError, FailureReason, Notification, Receiver, Table};
 use crate::alert::{Alert, render};
 use crate::config::secret::Secret;
 
@@ -92,7 +92,10 @@ impl EmailConfig {
 /// A receiver that sends mails.
 #[derive(Debug)]
 pub struct Email {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    settings: AsyncSmtpTransportBuilder,
+    /// Made with the first mail: its pool spawns a task, and who checks a configuration has no
+    /// runtime.
+    transport: OnceLock<AsyncSmtpTransport<Tokio1Executor>>,
     from: Mailbox,
     to: Vec<Mailbox>,
     timeout: Duration,
@@ -126,7 +129,8 @@ impl Email {
             .collect::<Result<Vec<_>, _>>()?;
         let timeout = section.timeout(config.timeout_secs)?;
         Ok(Email {
-            transport: transport(section, config, timeout)?,
+            settings: settings(section, config, timeout)?,
+            transport: OnceLock::new(),
             from,
             to,
             timeout,
@@ -206,7 +210,8 @@ impl Email {
             .expect("there is at least one recipient");
         // Several commands, each of which may take the transport's own timeout.
         let whole = self.timeout * 4;
-        match tokio::time::timeout(whole, self.transport.send_raw(&envelope, bytes)).await {
+        let transport = self.transport.get_or_init(|| self.settings.clone().build());
+        match tokio::time::timeout(whole, transport.send_raw(&envelope, bytes)).await {
             Ok(Ok(_)) => Attempt::Delivered,
             Ok(Err(error)) => judge(&error),
             Err(_) => Attempt::Retry {
@@ -281,11 +286,25 @@ impl Receiver for Email {
     }
 }
 
-fn transport(
+impl Table for EmailConfig {
+    fn kind(&self) -> &'static str {
+        "email"
+    }
+
+    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
+        Ok(Box::new(Email::new(name, self)?))
+    }
+
+    fn send_closed(&self) -> bool {
+        self.send_closed
+    }
+}
+
+fn settings(
     section: Section<'_>,
     config: &EmailConfig,
     timeout: Duration,
-) -> Result<AsyncSmtpTransport<Tokio1Executor>, ConfigError> {
+) -> Result<AsyncSmtpTransportBuilder, ConfigError> {
     if config.host.is_empty()
         || config.host.contains([':', '/', '@', ' ']) && !is_loopback(&config.host)
     {
@@ -336,7 +355,7 @@ fn transport(
     if let Some(credentials) = credentials {
         builder = builder.credentials(credentials);
     }
-    Ok(builder.build())
+    Ok(builder)
 }
 
 fn tls_parameters(

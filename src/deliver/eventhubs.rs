@@ -12,11 +12,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::setup::{Section, one_line};
-use super::{Attempt, ConfigError, FailureReason, Notification, Receiver};
+use super::{Attempt, ConfigError, FailureReason, Notification, Receiver, Table};
 use crate::config::secret::Secret;
 use crate::source::eventhubs::{
     Auth, EventHubConfig, Fault, HubError, HubProducer, Pace, Start, Transport,
 };
+
+const KIND: &str = "eventhubs-output";
 
 /// Longest partition key that Event Hubs takes, in bytes.
 const MAX_KEY: usize = 128;
@@ -69,10 +71,7 @@ pub struct EventHubsOutput {
 impl EventHubsOutput {
     /// Checks `[eventhubs-output.NAME]`; connects to nobody.
     pub fn new(name: &str, config: &EventHubsOutputConfig) -> Result<EventHubsOutput, ConfigError> {
-        let section = Section {
-            kind: "eventhubs-output",
-            name,
-        };
+        let section = Section { kind: KIND, name };
         let format = config.format;
         let config = EventHubConfig {
             namespace: config.namespace.clone(),
@@ -91,7 +90,7 @@ impl EventHubsOutput {
             pace: Pace::default(),
         };
         match config.problem() {
-            Some((key, problem)) => Err(section.error(key, problem)),
+            Some((key, problem)) => Err(section.error(key, format!("does not fit: {problem}"))),
             None => Ok(EventHubsOutput {
                 config,
                 format,
@@ -141,6 +140,20 @@ impl EventHubsOutput {
 impl Receiver for EventHubsOutput {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Attempt> {
         Box::pin(self.publish(notification))
+    }
+}
+
+impl Table for EventHubsOutputConfig {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
+        Ok(Box::new(EventHubsOutput::new(name, self)?))
+    }
+
+    fn send_closed(&self) -> bool {
+        self.send_closed
     }
 }
 

@@ -26,7 +26,8 @@ pub(super) struct Settings<'a> {
     pub bearer_token: Option<&'a Secret>,
     pub bearer_token_file: Option<&'a Path>,
     pub ca_file: Option<&'a Path>,
-    pub allow_insecure: bool,
+    /// `None` for services on the internet, which have no such key.
+    pub allow_insecure: Option<bool>,
     pub timeout_secs: u64,
 }
 
@@ -111,7 +112,11 @@ impl Http {
     }
 }
 
-fn check_url(section: Section<'_>, url: &str, allow_insecure: bool) -> Result<Url, ConfigError> {
+fn check_url(
+    section: Section<'_>,
+    url: &str,
+    allow_insecure: Option<bool>,
+) -> Result<Url, ConfigError> {
     let url = Url::parse(url).map_err(|error| {
         section.error(
             "url",
@@ -121,8 +126,8 @@ fn check_url(section: Section<'_>, url: &str, allow_insecure: bool) -> Result<Ur
     let host = url.host_str().unwrap_or_default();
     match url.scheme() {
         "https" => {}
-        "http" if allow_insecure || is_loopback(host) => {}
-        "http" => {
+        "http" if allow_insecure == Some(true) || is_loopback(host) => {}
+        "http" if allow_insecure.is_some() => {
             return Err(section.error(
                 "url",
                 "must be https; plain http to another machine needs `allow-insecure = true`",

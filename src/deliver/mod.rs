@@ -147,6 +147,21 @@ pub trait Receiver: Send + Sync {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Attempt>;
 }
 
+/// A receiver under the name that routes say: `webhook.soc`.
+pub type Named = (String, Box<dyn Receiver>);
+
+/// A table of the configuration that makes a receiver: `[webhook.NAME]` and the like.
+pub trait Table {
+    /// `webhook`.
+    fn kind(&self) -> &'static str;
+
+    /// Checks everything and reads the files that are named; connects to nobody.
+    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError>;
+
+    /// Whether the receiver is told when an alert closes.
+    fn send_closed(&self) -> bool;
+}
+
 /// What metrics hear of deliveries; `receiver` is the configured name.
 pub trait Observer: Send + Sync {
     /// `waited` is the time since the notification was written to the outbox; `enqueued` is when

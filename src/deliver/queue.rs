@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attempt, Death, FailureReason, Notification, Observer, Receiver};
+use super::{Attempt, Death, FailureReason, Named, Notification, Observer, Receiver};
 use crate::store::{Pending, Store, StoreError};
 
 /// Longest sleep: how soon a change by another process (`lanner outbox`) or of the clock is seen.
@@ -100,7 +100,7 @@ async fn join_all(tasks: &mut JoinSet<()>) {
 /// Starts one task for each receiver; they end after `cancel`, see [`Deliveries::join`].
 pub fn start(
     store: Arc<Store>,
-    receivers: Vec<(String, Box<dyn Receiver>)>,
+    receivers: Vec<Named>,
     observer: Arc<dyn Observer>,
     options: Options,
     cancel: &CancellationToken,

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::http::{Http, Settings, default_timeout_secs};
 use super::setup::Section;
-use super::{Attempt, ConfigError, Notification, Receiver, payload};
+use super::{Attempt, ConfigError, Notification, Receiver, Table, payload};
 use crate::alert::Alert;
 use crate::config::Period;
 use crate::config::secret::Secret;
@@ -186,7 +186,7 @@ impl Service {
         let settings = Settings {
             bearer_token: config.bearer_token.as_ref(),
             bearer_token_file: config.bearer_token_file.as_deref(),
-            allow_insecure: config.allow_insecure,
+            allow_insecure: Some(config.allow_insecure),
             ..plain(&url, config.ca_file.as_deref(), config.timeout_secs)
         };
         let resolve_after = config.resolve_after.into();
@@ -225,7 +225,7 @@ fn plain<'a>(url: &'a str, ca_file: Option<&'a Path>, timeout_secs: u64) -> Sett
         bearer_token: None,
         bearer_token_file: None,
         ca_file,
-        allow_insecure: false,
+        allow_insecure: None,
         timeout_secs,
     }
 }
@@ -233,5 +233,61 @@ fn plain<'a>(url: &'a str, ca_file: Option<&'a Path>, timeout_secs: u64) -> Sett
 impl Receiver for Service {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Attempt> {
         Box::pin(self.post(notification))
+    }
+}
+
+impl Table for SlackConfig {
+    fn kind(&self) -> &'static str {
+        "slack"
+    }
+
+    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
+        Ok(Box::new(Service::slack(name, self)?))
+    }
+
+    fn send_closed(&self) -> bool {
+        self.send_closed
+    }
+}
+
+impl Table for TeamsConfig {
+    fn kind(&self) -> &'static str {
+        "teams"
+    }
+
+    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
+        Ok(Box::new(Service::teams(name, self)?))
+    }
+
+    fn send_closed(&self) -> bool {
+        self.send_closed
+    }
+}
+
+impl Table for PagerDutyConfig {
+    fn kind(&self) -> &'static str {
+        "pagerduty"
+    }
+
+    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
+        Ok(Box::new(Service::pagerduty(name, self)?))
+    }
+
+    fn send_closed(&self) -> bool {
+        self.send_closed
+    }
+}
+
+impl Table for AlertmanagerConfig {
+    fn kind(&self) -> &'static str {
+        "alertmanager"
+    }
+
+    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
+        Ok(Box::new(Service::alertmanager(name, self)?))
+    }
+
+    fn send_closed(&self) -> bool {
+        self.send_closed
     }
 }

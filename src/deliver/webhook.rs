@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use super::http::{Http, Settings, default_timeout_secs};
 use super::payload::{self, Template};
 use super::setup::Section;
-use super::{Attempt, ConfigError, Notification, Receiver};
+use super::{Attempt, ConfigError, Notification, Receiver, Table};
 use crate::config::secret::Secret;
 
 const JSON: &str = "application/json";
@@ -171,7 +171,7 @@ impl Webhook {
             bearer_token: config.bearer_token.as_ref(),
             bearer_token_file: config.bearer_token_file.as_deref(),
             ca_file: config.ca_file.as_deref(),
-            allow_insecure: config.allow_insecure,
+            allow_insecure: Some(config.allow_insecure),
             timeout_secs: config.timeout_secs,
         };
         let http = Http::new(section, settings)?;
@@ -192,7 +192,7 @@ impl Webhook {
             bearer_token: config.bearer_token.as_ref(),
             bearer_token_file: config.bearer_token_file.as_deref(),
             ca_file: config.ca_file.as_deref(),
-            allow_insecure: config.allow_insecure,
+            allow_insecure: Some(config.allow_insecure),
             timeout_secs: config.timeout_secs,
         };
         let http = Http::new(section, settings)?;
@@ -266,6 +266,34 @@ fn key(
             })
         })
         .transpose()
+}
+
+impl Table for WebhookConfig {
+    fn kind(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
+        Ok(Box::new(Webhook::new(name, self)?))
+    }
+
+    fn send_closed(&self) -> bool {
+        self.send_closed
+    }
+}
+
+impl Table for OcsfConfig {
+    fn kind(&self) -> &'static str {
+        "ocsf"
+    }
+
+    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
+        Ok(Box::new(Webhook::ocsf(name, self)?))
+    }
+
+    fn send_closed(&self) -> bool {
+        self.send_closed
+    }
 }
 
 /// The bytes of a `whsec_` secret; the specification asks for 24 to 64 of them.

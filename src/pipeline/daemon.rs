@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::live::{self, Live, Parts, Settings};
 use crate::config::Config;
-use crate::deliver::{self, ConfigError, Deliveries, Receiver};
+use crate::deliver::{self, ConfigError, Deliveries, Named};
 use crate::source::Position;
 use crate::source::eventhubs::{HubStatus, read_hub};
 use crate::store::{Recovered, Store, StoreError};
@@ -132,20 +132,9 @@ fn positions_of(recovered: &Recovered, source: &str) -> HashMap<String, Position
         .collect()
 }
 
-/// A receiver and the name that routes say.
-pub type Named = (String, Box<dyn Receiver>);
-
-/// Every configured receiver.
+/// Every configured receiver under the name that routes say.
 pub fn receivers(config: &Config) -> Result<Vec<Named>, ConfigError> {
-    let mut receivers: Vec<Named> = Vec::new();
-    for (name, webhook) in &config.webhook {
-        let receiver = deliver::webhook::Webhook::new(name, webhook)?;
-        receivers.push((format!("webhook.{name}"), Box::new(receiver)));
-    }
-    for (name, email) in &config.email {
-        let receiver = deliver::email::Email::new(name, email)?;
-        receivers.push((format!("email.{name}"), Box::new(receiver)));
-    }
+    let mut receivers = config.deliver.make()?;
     if config.stdout.enabled {
         receivers.push((
             "stdout".to_owned(),

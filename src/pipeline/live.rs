@@ -116,6 +116,7 @@ impl Live {
             waiting: BTreeMap::new(),
             next: 0,
             progress: BTreeMap::new(),
+            without_snapshot: recovered.snapshot.is_none(),
         };
         let judge = std::thread::Builder::new()
             .name("judge".to_owned())
@@ -211,6 +212,8 @@ struct Judging {
     waiting: BTreeMap<u64, Done>,
     next: u64,
     progress: BTreeMap<Arc<Partition>, Progress>,
+    /// There is no snapshot yet, so that a damaged database would cost everything.
+    without_snapshot: bool,
 }
 
 impl Judging {
@@ -231,7 +234,9 @@ impl Judging {
             if !self.judge_and_commit() {
                 return;
             }
-            if self.store.deltas_size() > DELTAS_PER_SNAPSHOT {
+            let deltas = self.store.deltas_size();
+            if deltas > DELTAS_PER_SNAPSHOT || self.without_snapshot && deltas > 0 {
+                self.without_snapshot = false;
                 self.snapshot();
             }
         }
@@ -258,6 +263,7 @@ impl Judging {
         if positions.is_empty() && closed.is_empty() {
             return true;
         }
+        self.tell_closed(closed, &mut commit);
         commit.positions = positions.into_iter().collect();
         commit.delta = self.memory.take_delta();
         self.commit(&commit, enqueued)
@@ -303,22 +309,18 @@ impl Judging {
             };
             let receivers = settings.config.route(Subject::from(&alert));
             self.observer.notified(&alert, cause, receivers.len());
-            let body = match serde_json::to_string(&alert) {
-                Ok(body) => body,
-                Err(error) => {
-                    tracing::error!(%error, detector = %alert.detector.id, "an alert cannot be written");
-                    continue;
-                }
-            };
-            commit
-                .notifications
-                .extend(receivers.into_iter().map(|receiver| NewNotification {
-                    notification_id: alert.notification_id.clone(),
-                    receiver,
-                    severity: alert.severity,
-                    body: body.clone(),
-                    enqueued: done.enqueued,
-                }));
+            notify(&alert, receivers, done.enqueued, commit);
+        }
+    }
+
+    /// For the receivers that want it: PagerDuty resolves the incident.
+    fn tell_closed(&self, closed: Vec<Alert>, commit: &mut Commit) {
+        let settings = self.settings.load();
+        for mut alert in closed {
+            let receivers = settings.config.route_closed(Subject::from(&alert));
+            alert.notification_id = format!("{}-closed", alert.id);
+            alert.detected_at = Some(Timestamp::now());
+            notify(&alert, receivers, None, commit);
         }
     }
 
@@ -384,4 +386,26 @@ impl Judging {
             Err(error) => tracing::error!(%error, "the state cannot be written as a snapshot"),
         }
     }
+}
+
+/// One notification for each receiver, all with the same id.
+fn notify(alert: &Alert, receivers: Vec<String>, enqueued: Option<Timestamp>, commit: &mut Commit) {
+    if receivers.is_empty() {
+        return;
+    }
+    let body = match serde_json::to_string(alert) {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::error!(%error, detector = %alert.detector.id, "an alert cannot be written");
+            return;
+        }
+    };
+    let new = receivers.into_iter().map(|receiver| NewNotification {
+        notification_id: alert.notification_id.clone(),
+        receiver,
+        severity: alert.severity,
+        body: body.clone(),
+        enqueued,
+    });
+    commit.notifications.extend(new);
 }

@@ -53,6 +53,7 @@ impl Outbox {
             receiver: receiver.to_owned(),
             severity,
             body: serde_json::to_string(&alert(id, severity)).unwrap(),
+            enqueued: None,
         };
         let commit = Commit {
             notifications: vec![notification],
@@ -150,4 +151,51 @@ pub fn alert(notification_id: &str, severity: Severity) -> Alert {
             kql: "AKSAudit | where AuditId == '9c1f6f1e-93a4-4a3a-8f0e-1f5a5a0c7a11'".to_owned(),
         }],
     }
+}
+
+/// An alert whose every text from the log is hostile.
+pub fn hostile(severity: Severity) -> Alert {
+    let evil = "</td><script>alert(1)</script>\r\nBcc: all@example.com\x1b[2J\u{202e}{{ 7*7 }}<!channel> &amp; *x* `y` ```z``` [l](https://x.example) <https://x.example|l> ${x}";
+    let mut alert = alert("a-1", severity);
+    alert.summary = evil.to_owned();
+    alert.detector.title = evil.to_owned();
+    alert.reason = evil.to_owned();
+    alert.actor.user = evil.repeat(500);
+    alert.actor.impersonated = Some(evil.to_owned());
+    alert.user_agent = evil.to_owned();
+    alert.source_ip.address = Some(evil.to_owned());
+    alert.source_ip.class = evil.to_owned();
+    alert.object.namespace = evil.to_owned();
+    alert.object.name = evil.to_owned();
+    alert.cluster_name = evil.to_owned();
+    alert.references.push("javascript:alert(1)".to_owned());
+    alert
+        .references
+        .push("https://example.com/\"><script>".to_owned());
+    alert.evidence[0].audit_id = evil.to_owned();
+    alert.evidence[0].excerpt = evil.to_owned();
+    alert.evidence[0].kql = evil.to_owned();
+    alert.evidence[0].source = evil.to_owned();
+    alert
+}
+
+/// An alert that knows nothing.
+pub fn bare(severity: Severity) -> Alert {
+    let mut alert = alert("a-1", severity);
+    alert.first_seen = None;
+    alert.last_seen = None;
+    alert.actor = Default::default();
+    alert.source_ip = Default::default();
+    alert.object = Default::default();
+    alert.cluster.clear();
+    alert.cluster_name.clear();
+    alert.user_agent.clear();
+    alert.reason.clear();
+    alert.triage.clear();
+    alert.remedy.clear();
+    alert.guide.clear();
+    alert.attack.clear();
+    alert.references.clear();
+    alert.evidence.clear();
+    alert
 }

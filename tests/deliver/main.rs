@@ -3,7 +3,9 @@
 mod common;
 mod email;
 mod http;
+mod payload;
 mod queue;
 mod real;
 mod render;
+mod services;
 mod smtp;

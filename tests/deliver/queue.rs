@@ -12,6 +12,7 @@ use lanner::deliver::webhook::{Webhook, WebhookConfig};
 use lanner::deliver::{
     Attempt, Death, FailureReason, Notification, Observer, Options, Receiver, start,
 };
+use lanner::store::{Commit, NewNotification};
 use tokio_util::sync::CancellationToken;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -34,8 +35,12 @@ impl Heard {
 }
 
 impl Observer for Heard {
-    fn delivered(&self, receiver: &str, _waited: Duration) {
-        self.0.lock().unwrap().push(format!("{receiver} delivered"));
+    fn delivered(&self, receiver: &str, _waited: Duration, enqueued: Option<jiff::Timestamp>) {
+        let of = enqueued
+            .map(|time| format!(" of {time}"))
+            .unwrap_or_default();
+        let line = format!("{receiver} delivered{of}");
+        self.0.lock().unwrap().push(line);
     }
 
     fn failed(&self, receiver: &str, reason: FailureReason) {
@@ -99,6 +104,28 @@ async fn an_alert_arrives_whole_and_signed() {
     assert!(request.signature_holds(SECRET));
     let received: Alert = serde_json::from_str(&request.body).unwrap();
     assert_eq!(received, alert("a-1", Severity::High));
+}
+
+#[tokio::test]
+async fn a_delivery_knows_when_its_cause_came_in() {
+    let server = Server::start(vec![Reply::status(503)]).await;
+    let outbox = Outbox::new();
+    let enqueued = "2026-11-20T10:04:30.123Z";
+    let commit = Commit {
+        notifications: vec![NewNotification {
+            notification_id: "a-1".to_owned(),
+            receiver: "r".to_owned(),
+            severity: Severity::High,
+            body: "{}".to_owned(),
+            enqueued: enqueued.parse().ok(),
+        }],
+        ..Commit::default()
+    };
+    outbox.store.commit(&commit).unwrap();
+    let outbox = outbox.reopen();
+    let heard = run_until(&outbox, webhook(&server.url("/")), quick(), 0).await;
+    let delivered = format!("r delivered of {enqueued}");
+    assert_eq!(heard.all(), ["r server_error", &delivered]);
 }
 
 #[tokio::test]

@@ -1,32 +1,7 @@
 //! What people see of an alert, and that an attacker's text cannot be more than text in it.
 
-use crate::common::alert;
-use lanner::alert::{Alert, Severity, Status, render};
-
-/// An alert whose every text from the log is hostile.
-fn hostile() -> Alert {
-    let evil = "</td><script>alert(1)</script>\r\nBcc: all@example.com\x1b[2J\u{202e}{{ 7*7 }}";
-    let mut alert = alert("a-1", Severity::Critical);
-    alert.summary = evil.to_owned();
-    alert.reason = evil.to_owned();
-    alert.actor.user = evil.repeat(500);
-    alert.actor.impersonated = Some(evil.to_owned());
-    alert.user_agent = evil.to_owned();
-    alert.source_ip.address = Some(evil.to_owned());
-    alert.source_ip.class = evil.to_owned();
-    alert.object.namespace = evil.to_owned();
-    alert.object.name = evil.to_owned();
-    alert.cluster_name = evil.to_owned();
-    alert.references.push("javascript:alert(1)".to_owned());
-    alert
-        .references
-        .push("https://example.com/\"><script>".to_owned());
-    alert.evidence[0].audit_id = evil.to_owned();
-    alert.evidence[0].excerpt = evil.to_owned();
-    alert.evidence[0].kql = evil.to_owned();
-    alert.evidence[0].source = evil.to_owned();
-    alert
-}
+use crate::common::{alert, bare, hostile};
+use lanner::alert::{Severity, Status, render};
 
 #[test]
 fn a_terminal_shows_everything_once() {
@@ -59,22 +34,7 @@ fn lines_and_subjects_are_short() {
 
 #[test]
 fn an_alert_that_knows_nothing_is_rendered_too() {
-    let mut alert = alert("a-1", Severity::Info);
-    alert.first_seen = None;
-    alert.last_seen = None;
-    alert.actor = Default::default();
-    alert.source_ip = Default::default();
-    alert.object = Default::default();
-    alert.cluster.clear();
-    alert.cluster_name.clear();
-    alert.user_agent.clear();
-    alert.reason.clear();
-    alert.triage.clear();
-    alert.remedy.clear();
-    alert.guide.clear();
-    alert.attack.clear();
-    alert.references.clear();
-    alert.evidence.clear();
+    let alert = bare(Severity::Info);
     insta::assert_snapshot!(render::mail_text(&alert));
     for label in ["Who", "Evidence", "Look at first", "References"] {
         assert!(!render::mail_html(&alert).contains(&format!(">{label}<")));
@@ -83,7 +43,7 @@ fn an_alert_that_knows_nothing_is_rendered_too() {
 
 #[test]
 fn hostile_text_stays_text() {
-    let alert = hostile();
+    let alert = hostile(Severity::Critical);
     let html = render::mail_html(&alert);
     assert!(!html.contains("<script"), "{html}");
     assert!(!html.contains("javascript:"));
@@ -125,6 +85,10 @@ fn mails_load_nothing() {
     if let Some(folder) = std::env::var_os("LANNER_WRITE_MAILS") {
         let folder = std::path::Path::new(&folder);
         std::fs::write(folder.join("mail.html"), html).unwrap();
-        std::fs::write(folder.join("hostile.html"), render::mail_html(&hostile())).unwrap();
+        std::fs::write(
+            folder.join("hostile.html"),
+            render::mail_html(&hostile(Severity::High)),
+        )
+        .unwrap();
     }
 }

@@ -32,7 +32,7 @@ pub fn slack(alert: &Alert) -> Value {
     let rows: Vec<String> = sheet
         .rows
         .iter()
-        .map(|(label, value)| format!("*{label}:* {}", escaped(value, 280)))
+        .map(|(label, value)| format!("*{}:* {}", escaped(label, 40), escaped(value, 280)))
         .collect();
     if !rows.is_empty() {
         blocks.push(section(rows.join("\n")));
@@ -47,15 +47,15 @@ pub fn slack(alert: &Alert) -> Value {
     for (index, piece) in sheet.evidence.iter().take(EVIDENCE).enumerate() {
         let excerpt = escaped(&piece.excerpt, 600);
         let mut text = format!("{} {excerpt}", escaped(&piece.when, 40));
-        if !piece.kql.is_empty() {
-            // A code block can hold anything but its own end.
-            let kql = escaped(&piece.kql.replace('`', "'"), 600);
-            text = format!("{text}\n```{kql}```");
-        }
         if index == 0 {
             text = format!("*Evidence*\n{text}");
         }
         blocks.push(section(text));
+        if !piece.kql.is_empty() {
+            // A code block, which can hold anything but its own end, is easy to copy.
+            let kql = escaped(&piece.kql.replace('`', "'"), 600);
+            blocks.push(section(format!("```{kql}```")));
+        }
     }
     if !sheet.remedy.is_empty() {
         let remedy = escaped(&sheet.remedy.join("\n"), 1_200);
