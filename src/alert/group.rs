@@ -5,13 +5,14 @@
 //! so that a storm of findings is a handful of notifications.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Alert, Evidence, SCHEMA, Severity, Status, redact};
-use crate::detect::matches::{Digest128, Occurrence};
+use crate::detect::matches::{Digest128, DigestHasher, Occurrence};
 use crate::detect::order::Judgement;
 use crate::detect::{Detector, Engine};
 
@@ -24,11 +25,13 @@ const MAX_OPEN: usize = 100_000;
 /// All open alerts.
 #[derive(Debug, Default)]
 pub struct Groups {
-    open: HashMap<Digest128, Group>,
-    /// By the time of the last finding, for closing.
-    by_last: BTreeSet<(i64, Digest128)>,
+    open: HashMap<Digest128, Group, BuildHasherDefault<DigestHasher>>,
+    /// By the time at which they close if nothing more comes.
+    by_end: BTreeSet<(i64, Digest128)>,
     changed: BTreeSet<Digest128>,
     closed: Vec<Digest128>,
+    /// Alerts that were closed to make room, not told of yet.
+    displaced: Vec<Alert>,
 }
 
 /// An open alert and what has been said of it.
@@ -47,6 +50,11 @@ pub struct Group {
 }
 
 impl Group {
+    /// When the alert closes if nothing more comes; seconds of event time.
+    fn end(&self) -> i64 {
+        self.last.saturating_add(self.quiet_for)
+    }
+
     fn shown(&self) -> Alert {
         let mut alert = self.alert.clone();
         alert
@@ -78,19 +86,24 @@ impl Groups {
         let detector = engine.detector(found.detector);
         let fingerprint = fingerprint(detector, &found.group);
         let now = found.occurrence.clock().as_second();
-        let open = self
+        if self
             .open
-            .get_mut(&fingerprint)
-            .filter(|group| now <= group.last + group.quiet_for);
-        let Some(group) = open else {
+            .get(&fingerprint)
+            .is_some_and(|group| group.end() < now)
+        {
+            let displaced = self.remove(fingerprint);
+            self.displaced.extend(displaced);
+        }
+        let Some(group) = self.open.get_mut(&fingerprint) else {
             return Some((
                 self.open(fingerprint, detector, judgement, detected_at),
                 Cause::Opened,
             ));
         };
-        self.by_last.remove(&(group.last, fingerprint));
+        let end = group.end();
         group.last = group.last.max(now);
-        self.by_last.insert((group.last, fingerprint));
+        self.by_end.remove(&(end, fingerprint));
+        self.by_end.insert((group.end(), fingerprint));
         self.changed.insert(fingerprint);
 
         let alert = &mut group.alert;
@@ -149,26 +162,25 @@ impl Groups {
         self.insert(fingerprint, group);
         self.changed.insert(fingerprint);
         if self.open.len() > MAX_OPEN
-            && let Some((_, oldest)) = self.by_last.first().copied()
+            && let Some((_, first)) = self.by_end.first().copied()
         {
-            self.remove(oldest);
+            let displaced = self.remove(first);
+            self.displaced.extend(displaced);
         }
         alert
     }
 
     fn insert(&mut self, fingerprint: Digest128, group: Group) {
-        self.by_last.insert((group.last, fingerprint));
+        let end = group.end();
         if let Some(before) = self.open.insert(fingerprint, group) {
-            let after = self.open[&fingerprint].last;
-            if before.last != after {
-                self.by_last.remove(&(before.last, fingerprint));
-            }
+            self.by_end.remove(&(before.end(), fingerprint));
         }
+        self.by_end.insert((end, fingerprint));
     }
 
     fn remove(&mut self, fingerprint: Digest128) -> Option<Alert> {
         let group = self.open.remove(&fingerprint)?;
-        self.by_last.remove(&(group.last, fingerprint));
+        self.by_end.remove(&(group.end(), fingerprint));
         self.changed.remove(&fingerprint);
         self.closed.push(fingerprint);
         Some(Alert {
@@ -177,36 +189,22 @@ impl Groups {
         })
     }
 
-    /// Closes the alerts that have been quiet for long enough at `now` (event time), and gives them.
+    /// Closes the alerts that have been quiet for long enough at `now` (event time), and gives them,
+    /// with those that had to make room since the last call.
     pub fn close_quiet(&mut self, now: Timestamp) -> Vec<Alert> {
         let now = now.as_second();
-        let quiet: Vec<Digest128> = self
-            .by_last
-            .iter()
-            .take_while(|(last, _)| *last < now)
-            .filter(|(last, fingerprint)| {
-                self.open
-                    .get(fingerprint)
-                    .is_some_and(|group| last + group.quiet_for < now)
-            })
-            .map(|(_, fingerprint)| *fingerprint)
-            .collect();
-        quiet
-            .into_iter()
-            .filter_map(|fingerprint| self.remove(fingerprint))
-            .collect()
+        let mut closed = std::mem::take(&mut self.displaced);
+        while let Some((end, fingerprint)) = self.by_end.first().copied()
+            && end < now
+        {
+            closed.extend(self.remove(fingerprint));
+        }
+        closed
     }
 
     /// Closes what is still open, as at the end of an archive.
     pub fn close_all(&mut self) -> Vec<Alert> {
-        let all: Vec<Digest128> = self
-            .by_last
-            .iter()
-            .map(|(_, fingerprint)| *fingerprint)
-            .collect();
-        all.into_iter()
-            .filter_map(|fingerprint| self.remove(fingerprint))
-            .collect()
+        self.close_quiet(Timestamp::MAX)
     }
 
     pub fn len(&self) -> usize {

@@ -22,12 +22,12 @@ pub struct Index {
     subresources: Names,
     verbs: Names,
     detectors: Vec<Sets>,
-    memo: DashMap<Key, Arc<[DetectorIndex]>>,
+    memo: DashMap<Key, Arc<[DetectorIndex]>, ahash::RandomState>,
 }
 
 /// Ids of the names that some detector asks for; 0 is every other name.
 #[derive(Debug, Default)]
-struct Names(HashMap<String, u16>);
+struct Names(HashMap<String, u16, ahash::RandomState>);
 
 impl Names {
     fn add(&mut self, names: Option<&Vec<String>>) -> Option<Vec<u16>> {
@@ -74,7 +74,7 @@ impl Index {
             subresources: Names::default(),
             verbs: Names::default(),
             detectors: Vec::new(),
-            memo: DashMap::new(),
+            memo: DashMap::default(),
         };
         for Detector { matching, .. } in detectors {
             let Matcher {

@@ -173,7 +173,7 @@ impl Judge {
                     teach: teach.contains(&occurrence.verb),
                 });
                 if learn.is_none() && matches!(answer, Answer::NewValues { .. }) {
-                    found.severity = found.severity.min(Severity::Medium);
+                    found.severity = found.severity.min(Severity::Low);
                 }
                 explain_novelty(answer, who, learn.is_none())
             }

@@ -254,7 +254,7 @@ impl Judging {
         while let Some(done) = self.waiting.remove(&self.next) {
             self.next += 1;
             positions.insert(Arc::clone(&done.partition), done.to);
-            enqueued = enqueued.max(done.enqueued);
+            enqueued = [enqueued, done.enqueued].into_iter().flatten().min();
             self.judge(done, &mut commit);
         }
         let watermark = self.watermark();
