@@ -93,7 +93,8 @@ fn main() -> std::io::Result<()> {
     let mut copy = vec![0; 2 << 20];
     let mut walker = Decoder::default();
     let mut full = Decoder::full_parse();
-    let mut work: [(&str, Box<dyn FnMut()>); 3] = [
+    type Work<'w> = (&'w str, Box<dyn FnMut() + 'w>);
+    let mut work: [Work<'_>; 3] = [
         (
             "memcpy",
             Box::new(|| {
@@ -116,12 +117,12 @@ fn main() -> std::io::Result<()> {
             }),
         ),
     ];
-    let mut times = [[Duration::ZERO; ROUNDS]; 3];
-    for round in 0..ROUNDS {
-        for (index, (_, run)) in work.iter_mut().enumerate() {
+    let mut times: [Vec<Duration>; 3] = Default::default();
+    for _ in 0..ROUNDS {
+        for ((_, run), times) in work.iter_mut().zip(&mut times) {
             let start = Instant::now();
             run();
-            times[index][round] = start.elapsed();
+            times.push(start.elapsed());
         }
     }
     let medians = times.map(|mut times| {

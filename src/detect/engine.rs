@@ -168,7 +168,7 @@ impl Engine {
         let event = line::event(line);
         let of_line = LineView::new(line);
         let view = View::of_line(&event, of_line, origin, sites.of(&origin.cluster));
-        let time = line::time(line).or(origin.time);
+        let time = line::time(line, origin.time);
         let mut occurrence = None;
         for &index in candidates {
             let detector = self.detector(index);

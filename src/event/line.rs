@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::audit::{AuditEvent, ResponseStatus, Stage};
 use crate::decode::apiserver::{Line, Message, Request, Severity};
@@ -139,12 +139,18 @@ impl<'e> LineView<'e> {
     }
 }
 
-/// When the line was written.
-pub fn time(line: &Line<'_>) -> Option<Timestamp> {
-    match line {
-        Line::Request(Request { time, .. }) | Line::Other(Message { time, .. }) => *time,
+/// When the line was written: by its header, unless its record, which follows within minutes, says
+/// otherwise. Text that someone else chose may look like a header, and must not move the clock.
+pub fn time(line: &Line<'_>, record: Option<Timestamp>) -> Option<Timestamp> {
+    let (Line::Request(Request { time, .. }) | Line::Other(Message { time, .. })) = line;
+    match (*time, record) {
+        (Some(time), Some(record)) if time.duration_since(record).abs() > MAX_DELAY => Some(record),
+        (time, record) => time.or(record),
     }
 }
+
+/// How long a line may be on its way from the API server to the record that holds it.
+const MAX_DELAY: SignedDuration = SignedDuration::from_hours(1);
 
 /// What the line tells of a request, as an audit event; of other lines, its time and the address of
 /// a TLS failure.
@@ -259,6 +265,26 @@ mod tests {
         for (index, (kind, name, _)) in LineKind::ALL.iter().enumerate() {
             assert_eq!(*kind as usize, index);
             assert_eq!(LineKind::parse(name), Some(*kind));
+        }
+    }
+
+    #[test]
+    fn a_header_cannot_move_the_clock() {
+        let record = "2026-11-20T10:00:05Z".parse().ok();
+        for (text, expected) in [
+            (
+                "I1120 10:00:00.000001 1 x.go:1] x",
+                "2026-11-20T10:00:00.000001Z",
+            ),
+            ("I0101 00:00:00.000000 1 x.go:1] x", "2026-11-20T10:00:05Z"),
+            ("no header", "2026-11-20T10:00:05Z"),
+        ] {
+            let time = time(&Line::parse(text, record), record);
+            assert_eq!(
+                time.map(|time| time.to_string()).as_deref(),
+                Some(expected),
+                "{text}"
+            );
         }
     }
 

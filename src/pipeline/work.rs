@@ -91,11 +91,10 @@ impl Worker {
                     });
                 }
                 let time = match &record.payload {
-                    Payload::Audit(event) => event.time(),
-                    Payload::ApiServer(line) => line::time(line),
+                    Payload::Audit(event) => event.time().or(record.origin.time),
+                    Payload::ApiServer(line) => line::time(line, record.origin.time),
                     Payload::Nothing(_) => return,
                 };
-                let time = time.or(record.origin.time);
                 if let Some(time) = time {
                     tally.add_time(time);
                 }

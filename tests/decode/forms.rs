@@ -274,11 +274,11 @@ fn every_field_is_read() {
         );
         assert_eq!(
             event.request_object,
-            Body::Text(&full["requestObject"].to_string())
+            Body::Text(full["requestObject"].to_string().as_str().into())
         );
         assert_eq!(
             event.response_object,
-            Body::Text(&full["responseObject"].to_string())
+            Body::Text(full["responseObject"].to_string().as_str().into())
         );
         assert_eq!(
             event.request_received.unwrap().to_string(),

@@ -67,6 +67,10 @@ pub struct Walked<'a> {
 }
 
 /// What the walker found in `properties.log`.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every one is an event, and none is kept"
+)]
 pub enum Found<'a> {
     Missing,
     Event(Parsed<'a>),
