@@ -106,6 +106,7 @@ facts! {
         SourceIpTrusted = "source_ip.trusted", "in the configured list trusted-networks; false where none is configured";
         SourceIpUntrusted = "source_ip.untrusted", "outside the configured trusted-networks and node-networks, and not loopback; false where none is configured";
         SourceIpNode = "source_ip.node_network", "in the configured list node-networks; false where none is configured";
+        SourceIpThreat = "source_ip.threat_network", "in the configured list threat-networks; false where none is configured";
         SourceIpForged = "source_ip.forged_chain", "the client sent forwarding headers of its own: addresses stand before the client's";
     }
     Target {

@@ -116,6 +116,8 @@ pub struct Lists {
     pub trusted_hops: Networks,
     /// Addresses of nodes and pods, and of the cluster's own egress.
     pub node_networks: Networks,
+    /// Networks that nobody honest comes from: Tor exits, indicators of a feed.
+    pub threat_networks: Networks,
     /// Namespaces in which nobody but the platform works.
     pub protected_namespaces: Names,
     /// People who administrate the cluster.
@@ -153,6 +155,7 @@ impl Default for Lists {
             trusted_networks: Networks::default(),
             trusted_hops: shipped_networks(TRUSTED_HOPS),
             node_networks: Networks::default(),
+            threat_networks: Networks::default(),
             protected_namespaces: shipped(PROTECTED_NAMESPACES),
             admin_users: Names::default(),
             impersonators: Names::default(),

@@ -123,6 +123,7 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
     };
     facts.set(Fact::SourceIpTrusted, within(&lists.trusted_networks));
     facts.set(Fact::SourceIpNode, within(&lists.node_networks));
+    facts.set(Fact::SourceIpThreat, within(&lists.threat_networks));
     let untrusted = match client {
         // Nothing is outside of what nobody named; unknown is what this record does not say.
         _ if lists.trusted_networks.is_empty() => Truth::False,
