@@ -192,3 +192,64 @@ reason = "Wrong: the first test notices it."
 mutant = "match.not: dryrun"
 reason = "Wrong: there is no such fact."
 "#;
+
+/// A site's own detector, with what makes it right or wrong put in.
+fn site_detector(fact: &str, expect: &str) -> String {
+    format!(
+        r#"id = "exec-in-production"
+revision = 1
+title = "Exec in production"
+kind = "threat"
+severity = "high"
+requires = ["kube-audit"]
+description = "Somebody ran a command in production."
+false_positives = []
+triage = "Ask them."
+remedy = "Take the right away."
+
+[match]
+resources = ["pods"]
+subresources = ["exec"]
+facts = ["{fact}"]
+when = 'object.ns.startsWith("prod-")'
+
+[alert]
+summary = "{{{{ actor.user }}}} ran a command in {{{{ object.ns }}}}"
+group_by = ["cluster", "actor.user"]
+quiet_for = "1h"
+
+[[test]]
+name = "elsewhere"
+expect = "{expect}"
+event = {{ objectRef = {{ subresource = "exec", namespace = "dev" }}, responseStatus = {{ code = 101 }} }}
+"#
+    )
+}
+
+#[test]
+fn a_site_detector_is_refused_where_it_is_wrong_or_its_test_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("lanner.toml");
+    std::fs::write(&config, "detectors-dir = \"own\"\n").expect("a file");
+    std::fs::create_dir(folder.path().join("own")).expect("a folder");
+    let check = |detector: &str| {
+        let file = folder.path().join("own/exec-in-production.toml");
+        std::fs::write(file, detector).expect("a file");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lanner"))
+            .args(["check", "--config"])
+            .arg(&config)
+            .output()
+            .expect("the program starts");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), stderr)
+    };
+
+    assert_eq!(check(&site_detector("succeeded", "quiet")).0, Some(0));
+    let (code, said) = check(&site_detector("suceeded", "quiet"));
+    assert_eq!(code, Some(78));
+    assert!(said.contains("exec-in-production.toml:15:10"), "{said}");
+    assert!(said.contains("did you mean `succeeded`?"), "{said}");
+    let (code, said) = check(&site_detector("succeeded", "alert"));
+    assert_eq!(code, Some(78));
+    assert!(said.contains("the test \"elsewhere\" fails"), "{said}");
+}

@@ -7,7 +7,8 @@ use super::Exit;
 use crate::alert::Kind;
 use crate::config::diagnose::Level;
 use crate::config::{self, Config, Diagnostic, Loaded, Profile};
-use crate::detect::{Detector, Engine, load};
+use crate::detect::{Detector, Engine, load, selftest};
+use crate::event::Sites;
 use crate::pipeline::live::Settings;
 
 /// A valid configuration and the detectors it tunes.
@@ -78,6 +79,13 @@ pub fn with_detectors(loaded: Loaded) -> Result<Setup, Vec<Diagnostic>> {
         Vec::new()
     });
     let mut warnings = loaded.warnings.clone();
+    if problems.is_empty() && !site.is_empty() {
+        problems.extend(failing_tests(
+            &detectors,
+            &site,
+            loaded.config.detectors_dir.as_deref(),
+        ));
+    }
     if problems.is_empty() {
         let known: Vec<&str> = detectors
             .iter()
@@ -103,6 +111,49 @@ pub fn with_detectors(loaded: Loaded) -> Result<Setup, Vec<Diagnostic>> {
         detectors,
         warnings,
     })
+}
+
+/// The tests in the site's own files that fail: a detector that does not do what its author expects
+/// is not understood. They run as shipped ones do, without the site's lists and tuning.
+fn failing_tests(
+    detectors: &[Detector],
+    site: &[load::Source],
+    folder: Option<&Path>,
+) -> Vec<Diagnostic> {
+    let engine = Engine::new(detectors.to_vec(), Sites::default());
+    let of_site = |id: &str| {
+        detectors
+            .iter()
+            .any(|detector| detector.id == id && detector.file != load::SHIPPED_FILE)
+    };
+    let fixtures: Vec<&Path> = folder.into_iter().collect();
+    let failures = selftest::run(&engine, of_site, &fixtures).failures;
+    failures
+        .into_iter()
+        .map(|failure| {
+            let message = format!("the test \"{}\" fails: {}", failure.test, failure.message);
+            let help = Some("mend the detector or the test".to_owned());
+            let of_detector = |source: &&load::Source| {
+                Path::new(&source.file)
+                    .file_stem()
+                    .is_some_and(|stem| *stem == *failure.detector)
+            };
+            match site.iter().find(of_detector) {
+                Some(source) => {
+                    // Variants of a test bear its name with more behind it.
+                    let at = source.text.match_indices("name = \"").find(|(at, quote)| {
+                        let rest = &source.text[at + quote.len()..];
+                        rest.split('"')
+                            .next()
+                            .is_some_and(|name| failure.test.starts_with(name))
+                    });
+                    let span = at.map_or(0..0, |(at, _)| at..at + 4);
+                    Diagnostic::at_span(&source.file, &source.text, span, "test", message, help)
+                }
+                None => Diagnostic::new(failure.detector, "test", message, help),
+            }
+        })
+        .collect()
 }
 
 /// Prints diagnostics to standard error, and how many there are.
