@@ -23,5 +23,5 @@ cargo test --locked --test deliver -- --ignored
 echo "== the emulator, witnessed by Microsoft's Python client"
 cargo test --locked --test eventhubs -- --ignored
 echo "== from the Python client to webhook and mail, killed in between"
-cargo build --locked
+# The tests above have built it.
 "$python" tests/real/end_to_end.py target/debug/lanner
