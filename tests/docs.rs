@@ -319,3 +319,41 @@ fn the_schema_refuses_what_is_no_alert() {
     wrong(|alert| alert["evidence"][0]["more"] = true.into());
     wrong(|alert| drop(alert.as_object_mut().map(|keys| keys.remove("id"))));
 }
+
+/// Every row of the table of faults names tests, and these exist.
+#[test]
+fn tests_that_the_reliability_table_names_exist() {
+    let name = Regex::new(r"`([^`]+)`").expect("a pattern");
+    let mut wrong = Vec::new();
+    let mut rows = 0;
+    for line in read("docs/reliability.md").lines() {
+        let Some(row) = line.strip_prefix("| ").and_then(|l| l.strip_suffix('|')) else {
+            continue;
+        };
+        let cells: Vec<&str> = row.split(" | ").map(str::trim).collect();
+        if cells[0] == "fault" {
+            continue;
+        }
+        rows += 1;
+        let &[_, _, tests, _] = cells.as_slice() else {
+            wrong.push(format!("not four cells: {line}"));
+            continue;
+        };
+        let mut named = name.captures_iter(tests).map(|name| name[1].to_owned());
+        let mut any = false;
+        for test in named.by_ref() {
+            any = true;
+            let (file, function) = test.split_once("::").unwrap_or((&test, ""));
+            let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+            if text.is_empty() || !function.is_empty() && !text.contains(&format!("fn {function}("))
+            {
+                wrong.push(format!("there is no {test}"));
+            }
+        }
+        if !any {
+            wrong.push(format!("names no test: {line}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(rows >= 10, "{rows} rows were found");
+}
