@@ -1,11 +1,12 @@
 //! The parallel half of detection: one record in, matches out, nothing remembered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
 use super::detector::{Detector, Matcher, StateSpec};
-use super::index::{DetectorIndex, Index};
+use super::index::{Candidates, DetectorIndex, Index};
 use super::matches::{Digest128, Match, Occurrence, Place, StateKey, elements, texts};
 use super::scratch::Scratch;
 use super::state::threshold::Hit;
@@ -26,7 +27,13 @@ pub struct Engine {
     unverifiable: Option<DetectorIndex>,
     /// By [`LineKind`]: the detectors that its lines interest.
     of_lines: Vec<Vec<DetectorIndex>>,
+    /// By detector: the groups of the facts that its `facts` and `not` name.
+    asked: Vec<u32>,
+    number: u64,
 }
+
+/// Engines made so far, so that what is remembered of one is not taken for another's.
+static ENGINES: AtomicU64 = AtomicU64::new(1);
 
 impl Engine {
     /// Detectors that are not enabled are left out.
@@ -56,10 +63,25 @@ impl Engine {
         Engine {
             of_lines,
             index: Index::new(detectors.iter()),
+            asked: detectors
+                .iter()
+                .map(|detector| detector.matching.facts.union(&detector.matching.not).groups())
+                .collect(),
+            number: ENGINES.fetch_add(1, Ordering::Relaxed),
             detectors,
             sites,
             unverifiable,
         }
+    }
+
+    /// Differs from every other engine's of this process.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The detectors that can want the event; see [`Index::candidates`].
+    pub(super) fn candidates(&self, event: &AuditEvent<'_>) -> Arc<Candidates> {
+        self.index.candidates(event)
     }
 
     pub fn detector(&self, index: DetectorIndex) -> &Detector {
@@ -88,29 +110,37 @@ impl Engine {
         scratch: &mut Scratch,
         out: &mut Vec<Match>,
     ) {
-        let candidates = self.index.candidates(event);
-        if candidates.is_empty() {
+        let candidates = scratch.gate.candidates(self, event);
+        if candidates.detectors.is_empty() {
             return;
         }
         let view = View::new(event, origin, sites.of(&origin.cluster));
+        let head = view.facts_of(candidates.head);
+        let left = scratch.gate.left(self, &candidates, head);
+        if left.is_empty() {
+            return;
+        }
         let time = event.time().or(origin.time);
         let mut occurrence = None;
         let mut blinded = Vec::new();
         let unreadable =
             event.request_object == Body::Unreadable || event.response_object == Body::Unreadable;
         let first = out.len();
-        for &index in candidates.iter() {
+        for &index in left.iter() {
             let detector = self.detector(index);
             if !admits(detector, event) {
                 continue;
             }
-            match view.test(&detector.matching.facts, &detector.matching.not) {
+            let Matcher {
+                facts, not, when, ..
+            } = &detector.matching;
+            match view.test_groups(self.asked[usize::from(index)], facts, not) {
                 Truth::False => continue,
                 Truth::Unknown => {
                     let of_bodies = |fact: Fact| {
                         fact.info().group.reads_bodies() && view.fact(fact) == Truth::Unknown
                     };
-                    let asked = detector.matching.facts.union(&detector.matching.not);
+                    let asked = facts.union(not);
                     if unreadable
                         && detector.worst() >= Severity::High
                         && asked.iter().any(of_bodies)
@@ -121,12 +151,7 @@ impl Engine {
                 }
                 Truth::True => {}
             }
-            if detector
-                .matching
-                .when
-                .as_ref()
-                .is_some_and(|when| !when.holds(&view))
-            {
+            if when.as_ref().is_some_and(|when| !when.holds(&view)) {
                 continue;
             }
             let Some(state) = state_key(detector, index, &view, time, scratch) else {

@@ -6,11 +6,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use dashmap::DashMap;
 
 use super::detector::{Detector, Matcher};
 use crate::event::AuditEvent;
+use crate::event::fact::head_groups;
 
 /// A detector's place in [`crate::detect::Engine::detectors`].
 pub type DetectorIndex = u16;
@@ -22,7 +24,20 @@ pub struct Index {
     subresources: Names,
     verbs: Names,
     detectors: Vec<Sets>,
-    memo: DashMap<Key, Arc<[DetectorIndex]>, ahash::RandomState>,
+    memo: DashMap<Key, Arc<Candidates>, ahash::RandomState>,
+    /// The next number of a [`Candidates`].
+    next: AtomicU32,
+}
+
+/// The detectors that one combination can interest.
+#[derive(Debug)]
+pub struct Candidates {
+    /// Differs between the combinations of one index.
+    pub number: u32,
+    /// In their order.
+    pub detectors: Box<[DetectorIndex]>,
+    /// The groups of facts that the detectors ask for and that are read from an event's head.
+    pub head: u32,
 }
 
 /// Ids of the names that some detector asks for; 0 is every other name.
@@ -57,6 +72,8 @@ struct Sets {
     nonresource: bool,
     /// The detector sees lines and no events.
     lines: bool,
+    /// Groups of the facts that it asks for.
+    asked: u32,
 }
 
 /// Group, resource and subresource are `None` for a request that names no resource.
@@ -75,6 +92,7 @@ impl Index {
             verbs: Names::default(),
             detectors: Vec::new(),
             memo: DashMap::default(),
+            next: AtomicU32::new(0),
         };
         for Detector { matching, .. } in detectors {
             let Matcher {
@@ -84,6 +102,8 @@ impl Index {
                 verbs,
                 nonresource,
                 lines,
+                facts,
+                not,
                 ..
             } = matching;
             index.detectors.push(Sets {
@@ -93,6 +113,7 @@ impl Index {
                 verbs: index.verbs.add(verbs.as_ref()),
                 nonresource: nonresource.is_some(),
                 lines: lines.is_some(),
+                asked: facts.union(not).groups(),
             });
         }
         index
@@ -100,7 +121,7 @@ impl Index {
 
     /// The detectors whose sets admit the event, in their order. Stages, `nonresource` globs and
     /// facts are still to be tried.
-    pub fn candidates(&self, event: &AuditEvent<'_>) -> Arc<[DetectorIndex]> {
+    pub fn candidates(&self, event: &AuditEvent<'_>) -> Arc<Candidates> {
         let key = Key {
             object: event.object_ref.as_ref().map(|object| {
                 (
@@ -114,13 +135,13 @@ impl Index {
         if let Some(found) = self.memo.get(&key) {
             return Arc::clone(&found);
         }
-        let found: Arc<[DetectorIndex]> = self
-            .detectors
-            .iter()
-            .enumerate()
-            .filter(|(_, sets)| sets.admit(&key))
-            .map(|(index, _)| index as DetectorIndex)
-            .collect();
+        let admitted = || (0..).zip(&self.detectors).filter(|(_, sets)| sets.admit(&key));
+        let asked = admitted().fold(0, |asked, (_, sets)| asked | sets.asked);
+        let found = Arc::new(Candidates {
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            detectors: admitted().map(|(index, _)| index).collect(),
+            head: asked & head_groups(),
+        });
         self.memo.insert(key, Arc::clone(&found));
         found
     }

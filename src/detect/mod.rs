@@ -8,6 +8,7 @@ pub mod condition;
 pub mod detector;
 pub mod docs;
 pub mod engine;
+pub mod gate;
 pub mod index;
 pub mod load;
 pub mod matches;

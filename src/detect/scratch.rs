@@ -10,6 +10,7 @@ use std::hash::{BuildHasher, Hasher};
 use ahash::RandomState;
 use jiff::{SignedDuration, Timestamp};
 
+use super::gate::Gate;
 use super::index::DetectorIndex;
 use super::matches::Digest128;
 use super::state::recall::Recall;
@@ -24,6 +25,7 @@ const SLOTS: usize = 1 << 13;
 pub struct Scratch {
     /// Where nothing may be left out, as for `--each`, there is none.
     recall: Option<Recall>,
+    pub(super) gate: Gate,
     hasher: RandomState,
     slots: Vec<Slot>,
     repeats: HashMap<u64, Repeat, RandomState>,
@@ -61,6 +63,7 @@ impl Scratch {
     pub fn new(recall: Option<Recall>) -> Scratch {
         Scratch {
             recall,
+            gate: Gate::default(),
             hasher: RandomState::new(),
             slots: vec![Slot::default(); SLOTS],
             repeats: HashMap::default(),

@@ -83,7 +83,6 @@ pub(super) fn admission_facts(view: &View<'_>, facts: &mut FactSet) {
         Fact::WebhookMeshInjector,
         webhook && INJECTORS.iter().any(|name| view.name().contains(name)),
     );
-    facts.set(Fact::AdmissionDenied, denied(view));
     facts.set(
         Fact::AdmissionPolicyWeakened,
         judge_if(POLICIES.contains(&resource), &|o| {
@@ -107,6 +106,11 @@ pub(super) fn admission_facts(view: &View<'_>, facts: &mut FactSet) {
             },
         ),
     );
+}
+
+/// What the answer and the annotations tell of admission.
+pub(super) fn refusal_facts(view: &View<'_>, facts: &mut FactSet) {
+    facts.set(Fact::AdmissionDenied, denied(view));
     facts.set(
         Fact::PodSecurityViolation,
         view.event

@@ -71,8 +71,13 @@ facts! {
         Write = "write", "the verb changes something: create, update, patch, delete or deletecollection";
         Patch = "patch", "the verb is patch";
         LongRunning = "long_running", "a request that stays open: watch, exec, attach, portforward, any proxy, or a log";
-        Unchanged = "unchanged", "an update whose answer has the resourceVersion that was sent: nothing changed";
         BodyUnreadable = "body_unreadable", "a body was too big to log, was removed by the API server or was cut off";
+        RequestEmptyReason = "request.empty_reason", "the request was allowed, and the authorizer's reason is logged as empty";
+        AdmissionDenied = "admission.denied", "an admission webhook, admission policy or Pod Security refused the request";
+        PodSecurityViolation = "pod_security.violation", "the API server notes that the pod violates the Pod Security level to audit";
+    }
+    Change {
+        Unchanged = "unchanged", "an update whose answer has the resourceVersion that was sent: nothing changed";
     }
     Actor {
         ActorPlatform = "actor.platform", "one of Kubernetes' or AKS' own identities, by name, source address and client together; unknown where the record has a platform's name and no address at all";
@@ -120,6 +125,11 @@ facts! {
         TargetCollection = "target.collection", "a collection, and not one object by name";
         TargetMetrics = "target.metrics", "a proxied request for metrics, statistics or health, as monitoring sends them";
         TargetKubeletCommand = "target.kubelet_command", "run, exec, attach, port-forward or the runtime's API of a kubelet, through nodes/proxy";
+        SecretsBroad = "secrets.broad", "a list or watch of secrets of all namespaces or of a protected one, and not of one object by name";
+        SecretHelmRelease = "secret.helm_release", "the secret is a release of Helm";
+        SecretOwn = "secret.own_namespace", "the actor is a service account and the object lies in its own namespace";
+        ConfigMapCoreDns = "configmap.coredns", "the config map configures CoreDNS";
+        ConfigMapBookkeeping = "configmap.bookkeeping", "the config map is a controller's own: leader election, root certificate, status";
     }
     Dashboard {
         DashboardExposed = "dashboard.exposed", "the write leaves a dashboard's Service as LoadBalancer or NodePort or with external addresses, or an Ingress or route to it";
@@ -280,10 +290,8 @@ facts! {
         WebhookCaBundleOnly = "webhook.ca_bundle_only", "the request changes a webhook's caBundle and nothing else";
         WebhookExternalUrl = "webhook.external_url", "a webhook is called by URL instead of a service in the cluster";
         WebhookMeshInjector = "webhook.mesh_injector", "the webhook injects a service mesh's sidecars";
-        AdmissionDenied = "admission.denied", "an admission webhook, admission policy or Pod Security refused the request";
         AdmissionPolicyWeakened = "admission.policy_weakened", "an admission policy or its binding is set to audit or warn only, or to ignore its own failure";
         ConstraintWeakened = "constraint.weakened", "a constraint or policy of Gatekeeper or Kyverno is set to dryrun, warn or Audit";
-        PodSecurityViolation = "pod_security.violation", "the API server notes that the pod violates the Pod Security level to audit";
     }
     Namespace {
         NamespaceAllowed = "namespace.allowed", "the namespace's name is on the list allowed-namespaces";
@@ -303,23 +311,19 @@ facts! {
         CsrNode = "csr.node", "the certificate's subject is a node";
         CsrApproved = "csr.approved", "the request approves a certificate";
     }
-    Secret {
-        SecretsBroad = "secrets.broad", "a list or watch of secrets of all namespaces or of a protected one, and not of one object by name";
-        SecretServiceAccountToken = "secret.service_account_token", "the secret is of type kubernetes.io/service-account-token";
-        SecretMayBeToken = "secret.may_be_token", "the type of the secret that is made was not logged, so that it may be a service account's token";
-        SecretHelmRelease = "secret.helm_release", "the secret is a release of Helm";
-        SecretOwn = "secret.own_namespace", "the actor is a service account and the object lies in its own namespace";
-        TokenLongLived = "token.long_lived", "the token asked for lives longer than a day";
-        TokenPodBound = "token.pod_bound", "the token asked for is bound to a pod, node or secret";
-        ConfigMapCredential = "configmap.credential", "a key or value of the config map looks like a credential";
-        ConfigMapCoreDns = "configmap.coredns", "the config map configures CoreDNS";
-        ConfigMapBookkeeping = "configmap.bookkeeping", "the config map is a controller's own: leader election, root certificate, status";
-        ServiceAccountWorkloadIdentity = "service_account.workload_identity", "the service account is bound to an Entra identity (azure.workload.identity)";
-        RequestEmptyReason = "request.empty_reason", "the request was allowed, and the authorizer's reason is logged as empty";
+    Site {
         ActorUnlisted = "actor.unlisted", "the actor is a person whom the list allowed-users does not name";
         SiteAllowsUsers = "site.allows_users", "the list allowed-users is configured";
         SiteAllowsNamespaces = "site.allows_namespaces", "the list allowed-namespaces is configured";
         SitePrivateApi = "site.private_api", "the cluster is configured as private";
+    }
+    Secret {
+        SecretServiceAccountToken = "secret.service_account_token", "the secret is of type kubernetes.io/service-account-token";
+        SecretMayBeToken = "secret.may_be_token", "the type of the secret that is made was not logged, so that it may be a service account's token";
+        TokenLongLived = "token.long_lived", "the token asked for lives longer than a day";
+        TokenPodBound = "token.pod_bound", "the token asked for is bound to a pod, node or secret";
+        ConfigMapCredential = "configmap.credential", "a key or value of the config map looks like a credential";
+        ServiceAccountWorkloadIdentity = "service_account.workload_identity", "the service account is bound to an Entra identity (azure.workload.identity)";
     }
 }
 
@@ -329,7 +333,8 @@ impl Group {
     pub fn reads_bodies(self) -> bool {
         matches!(
             self,
-            Group::Dashboard
+            Group::Change
+                | Group::Dashboard
                 | Group::Role
                 | Group::Binding
                 | Group::Object
@@ -344,6 +349,21 @@ impl Group {
                 | Group::Secret
         )
     }
+}
+
+impl Group {
+    /// The group's bit in a set of groups.
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// The groups whose facts are read from an event's head, as bits: those that no body is parsed for.
+pub fn head_groups() -> u32 {
+    GROUPS
+        .iter()
+        .filter(|group| !group.reads_bodies())
+        .fold(0, |groups, group| groups | group.bit())
 }
 
 impl Fact {
@@ -380,23 +400,36 @@ impl Bits {
         self
     }
 
+    #[inline]
     pub fn contains(&self, fact: Fact) -> bool {
         self.0[fact as usize / 64] & (1 << (fact as usize % 64)) != 0
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.0 == [0; WORDS]
     }
 
+    #[inline]
     pub fn intersects(&self, other: &Bits) -> bool {
         self.0.iter().zip(other.0).any(|(a, b)| a & b != 0)
     }
 
+    #[inline]
     pub fn union(&self, other: &Bits) -> Bits {
         Bits(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
+    /// The groups that the facts belong to, a bit each.
+    pub fn groups(&self) -> u32 {
+        GROUPS
+            .iter()
+            .filter(|group| self.intersects(&group.mask()))
+            .fold(0, |groups, group| groups | group.bit())
+    }
+
     /// The facts in `self` that are not in `other`.
+    #[inline]
     pub fn without(&self, other: &Bits) -> Bits {
         Bits(std::array::from_fn(|i| self.0[i] & !other.0[i]))
     }
@@ -416,13 +449,14 @@ impl FromIterator<Fact> for Bits {
 }
 
 /// What is known of every fact: a bit for "known" and one for "true"; a fact never set is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct FactSet {
     known: Bits,
     truths: Bits,
 }
 
 impl FactSet {
+    #[inline]
     pub fn set(&mut self, fact: Fact, truth: impl Into<Truth>) {
         let (word, bit) = (fact as usize / 64, 1 << (fact as usize % 64));
         let truth = truth.into();
@@ -439,6 +473,7 @@ impl FactSet {
         }
     }
 
+    #[inline]
     pub fn get(&self, fact: Fact) -> Truth {
         if !self.known.contains(fact) {
             Truth::Unknown
@@ -449,6 +484,7 @@ impl FactSet {
 
     /// Whether all of `facts` are known to be true and all of `not` known to be false: `True`;
     /// whether one is known to be otherwise: `False`; else only unknowns stand in the way.
+    #[inline]
     pub fn test(&self, facts: &Bits, not: &Bits) -> Truth {
         let known_false = self.known.without(&self.truths);
         if facts.intersects(&known_false) || not.intersects(&self.truths) {
@@ -460,6 +496,7 @@ impl FactSet {
         }
     }
 
+    #[inline]
     pub fn merge(&mut self, other: &FactSet) {
         self.known = self.known.union(&other.known);
         self.truths = self.truths.union(&other.truths);

@@ -31,11 +31,10 @@ pub(super) fn secret_facts(view: &View<'_>, facts: &mut FactSet) {
             object::effective(view).judge(binds_identity)
         },
     );
-    facts.set(
-        Fact::RequestEmptyReason,
-        view.event.annotation("authorization.k8s.io/decision") == Some("allow")
-            && view.event.annotation("authorization.k8s.io/reason") == Some(""),
-    );
+}
+
+/// What the site's lists say of the actor, and of the site.
+pub(super) fn site_facts(view: &View<'_>, facts: &mut FactSet) {
     let lists = &view.site.lists;
     facts.set(
         Fact::ActorUnlisted,
@@ -59,16 +58,6 @@ fn binds_identity(account: &Json<'_>) -> bool {
 
 fn secrets(view: &View<'_>, facts: &mut FactSet) {
     let secret = view.resource() == "secrets";
-    let namespace = view.namespace();
-    facts.set(
-        Fact::SecretsBroad,
-        secret
-            && matches!(view.event.verb.as_ref(), "list" | "watch")
-            && view.object_ref().name.is_empty()
-            && (namespace.is_empty()
-                || namespace == "kube-system"
-                || view.site.lists.protected_namespaces.contains(namespace)),
-    );
     let kind = if secret {
         object::effective(view)
     } else {
@@ -78,12 +67,32 @@ fn secrets(view: &View<'_>, facts: &mut FactSet) {
         Fact::SecretServiceAccountToken,
         kind.judge(|o| o.get("type").str() == TOKEN_TYPE),
     );
-    let helm = secret && view.name().starts_with("sh.helm.release.");
     facts.set(
         Fact::SecretMayBeToken,
-        secret && view.event.verb == "create" && !helm && matches!(kind, Object::Unknown),
+        secret
+            && view.event.verb == "create"
+            && !is_helm_release(view)
+            && matches!(kind, Object::Unknown),
     );
-    facts.set(Fact::SecretHelmRelease, helm);
+}
+
+fn is_helm_release(view: &View<'_>) -> bool {
+    view.resource() == "secrets" && view.name().starts_with("sh.helm.release.")
+}
+
+/// What the names alone tell of secrets and config maps.
+pub(super) fn name_facts(view: &View<'_>, facts: &mut FactSet) {
+    let namespace = view.namespace();
+    facts.set(
+        Fact::SecretsBroad,
+        view.resource() == "secrets"
+            && matches!(view.event.verb.as_ref(), "list" | "watch")
+            && view.object_ref().name.is_empty()
+            && (namespace.is_empty()
+                || namespace == "kube-system"
+                || view.site.lists.protected_namespaces.contains(namespace)),
+    );
+    facts.set(Fact::SecretHelmRelease, is_helm_release(view));
     let own = view
         .event
         .user
@@ -92,6 +101,26 @@ fn secrets(view: &View<'_>, facts: &mut FactSet) {
         .and_then(|rest| rest.split(':').next())
         .is_some_and(|actors| !namespace.is_empty() && actors == namespace);
     facts.set(Fact::SecretOwn, own);
+    let config_map = view.resource() == "configmaps";
+    let name = if config_map { view.name() } else { "" };
+    facts.set(
+        Fact::ConfigMapCoreDns,
+        config_map
+            && view.namespace() == "kube-system"
+            && matches!(name, "coredns" | "coredns-custom" | "kube-dns"),
+    );
+    facts.set(
+        Fact::ConfigMapBookkeeping,
+        config_map
+            && (matches!(
+                name,
+                "kube-root-ca.crt"
+                    | "istio-ca-root-cert"
+                    | "extension-apiserver-authentication"
+                    | "cluster-autoscaler-status"
+            ) || name.contains("leader")
+                || name.ends_with("-lock")),
+    );
 }
 
 fn tokens(view: &View<'_>, facts: &mut FactSet) {
@@ -124,7 +153,6 @@ pub(super) fn lifetime(view: &View<'_>) -> super::FieldValue<'static> {
 
 fn config_maps(view: &View<'_>, facts: &mut FactSet) {
     let config_map = view.resource() == "configmaps";
-    let name = view.name();
     facts.set(
         Fact::ConfigMapCredential,
         if !config_map || (!view.touches("data") && !view.touches("binaryData")) {
@@ -137,23 +165,5 @@ fn config_maps(view: &View<'_>, facts: &mut FactSet) {
                 })
             })
         },
-    );
-    facts.set(
-        Fact::ConfigMapCoreDns,
-        config_map
-            && view.namespace() == "kube-system"
-            && matches!(name, "coredns" | "coredns-custom" | "kube-dns"),
-    );
-    facts.set(
-        Fact::ConfigMapBookkeeping,
-        config_map
-            && (matches!(
-                name,
-                "kube-root-ca.crt"
-                    | "istio-ca-root-cert"
-                    | "extension-apiserver-authentication"
-                    | "cluster-autoscaler-status"
-            ) || name.contains("leader")
-                || name.ends_with("-lock")),
     );
 }

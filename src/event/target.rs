@@ -3,9 +3,8 @@
 use percent_encoding::percent_decode_str;
 
 use super::audit::{Body, Level, Stage};
-use super::dashboard;
 use super::view::View;
-use super::{Fact, FactSet, Truth};
+use super::{Fact, FactSet, Truth, admission, dashboard, secret};
 
 /// Subresources that connect instead of reading or storing an object.
 pub(super) const CONNECT: [&str; 4] = ["exec", "attach", "portforward", "proxy"];
@@ -90,11 +89,20 @@ pub(super) fn request_facts(view: &View<'_>, facts: &mut FactSet) {
         Fact::LongRunning,
         verb == "watch" || CONNECT.contains(&view.subresource()) || view.subresource() == "log",
     );
-    facts.set(Fact::Unchanged, unchanged(view));
     facts.set(
         Fact::BodyUnreadable,
         event.request_object == Body::Unreadable || event.response_object == Body::Unreadable,
     );
+    facts.set(
+        Fact::RequestEmptyReason,
+        event.annotation("authorization.k8s.io/decision") == Some("allow")
+            && event.annotation("authorization.k8s.io/reason") == Some(""),
+    );
+    admission::refusal_facts(view, facts);
+}
+
+pub(super) fn change_facts(view: &View<'_>, facts: &mut FactSet) {
+    facts.set(Fact::Unchanged, unchanged(view));
 }
 
 /// The messages are those of Kubernetes' RBAC storage (`rbac/escalation_check`, `policybased`).
@@ -182,7 +190,8 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
     facts.set(Fact::TargetKubeSystem, namespace == "kube-system");
     facts.set(Fact::TargetNonresource, !names_object);
     facts.set(Fact::TargetHealth, !names_object && is_health(view));
-    let collection = names_object && view.name().is_empty();
+    let collection =
+        names_object && view.object_ref().name.is_empty() && view.event.verb != "create";
     facts.set(Fact::TargetCollection, collection);
     facts.set(
         Fact::TargetAllNamespaces,
@@ -203,6 +212,7 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
         Fact::TargetKubeletCommand,
         resource == "nodes" && proxied.as_deref().and_then(kubelet_command).is_some(),
     );
+    secret::name_facts(view, facts);
 }
 
 /// URLs that the API server shows to anyone by its default roles.

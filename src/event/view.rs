@@ -113,23 +113,40 @@ impl<'e> View<'e> {
 
     /// As [`FactSet::test`], computing the groups that `facts` and `not` need.
     pub fn test(&self, facts: &Bits, not: &Bits) -> Truth {
-        let wanted = facts.union(not);
-        for group in GROUPS {
-            if wanted.intersects(&group.mask()) {
-                self.compute(*group);
-            }
-        }
+        self.compute_all(facts.union(not).groups());
         self.facts.get().test(facts, not)
     }
 
+    /// As [`View::test`], where `groups` are those of `facts` and `not`.
+    pub(crate) fn test_groups(&self, groups: u32, facts: &Bits, not: &Bits) -> Truth {
+        self.compute_all(groups);
+        self.facts.get().test(facts, not)
+    }
+
+    /// Computes the facts of `groups`, and gives what is known of all so far.
+    pub(crate) fn facts_of(&self, groups: u32) -> FactSet {
+        self.compute_all(groups);
+        self.facts.get()
+    }
+
+    fn compute_all(&self, groups: u32) {
+        let mut missing = groups & !self.computed.get();
+        while missing != 0 {
+            self.compute(GROUPS[missing.trailing_zeros() as usize]);
+            missing &= missing - 1;
+        }
+    }
+
     fn compute(&self, group: Group) {
-        let bit = 1 << group as u32;
+        let bit = group.bit();
         if self.computed.get() & bit != 0 {
             return;
         }
         let mut facts = FactSet::default();
         match group {
             Group::Request => target::request_facts(self, &mut facts),
+            Group::Change => target::change_facts(self, &mut facts),
+            Group::Site => secret::site_facts(self, &mut facts),
             Group::Actor => actor::facts(self, &mut facts),
             Group::SourceIp => source_ip::facts(self, &mut facts),
             Group::Target => target::facts(self, &mut facts),
