@@ -65,7 +65,13 @@ impl Engine {
             index: Index::new(detectors.iter()),
             asked: detectors
                 .iter()
-                .map(|detector| detector.matching.facts.union(&detector.matching.not).groups())
+                .map(|detector| {
+                    detector
+                        .matching
+                        .facts
+                        .union(&detector.matching.not)
+                        .groups()
+                })
                 .collect(),
             number: ENGINES.fetch_add(1, Ordering::Relaxed),
             detectors,
@@ -114,9 +120,27 @@ impl Engine {
         if candidates.detectors.is_empty() {
             return;
         }
-        let view = View::new(event, origin, sites.of(&origin.cluster));
+        // Other sites come and go, and their facts with them.
+        let memo = std::ptr::eq(sites, &self.sites).then(|| scratch.gate.take_memo());
+        let site = sites.of(&origin.cluster);
+        let view = View::with_memo(event, origin, site, memo.as_deref());
+        self.detect_among(&candidates, &view, place, scratch, out);
+        if let Some(memo) = memo {
+            scratch.gate.put_memo(memo);
+        }
+    }
+
+    fn detect_among(
+        &self,
+        candidates: &Candidates,
+        view: &View<'_>,
+        place: Place<'_>,
+        scratch: &mut Scratch,
+        out: &mut Vec<Match>,
+    ) {
+        let (event, origin) = (view.event, view.origin);
         let head = view.facts_of(candidates.head);
-        let left = scratch.gate.left(self, &candidates, head);
+        let left = scratch.gate.left(self, candidates, head);
         if left.is_empty() {
             return;
         }
@@ -151,15 +175,15 @@ impl Engine {
                 }
                 Truth::True => {}
             }
-            if when.as_ref().is_some_and(|when| !when.holds(&view)) {
+            if when.as_ref().is_some_and(|when| !when.holds(view)) {
                 continue;
             }
-            let Some(state) = state_key(detector, index, &view, time, scratch) else {
+            let Some(state) = state_key(detector, index, view, time, scratch) else {
                 continue;
             };
             let occurrence =
-                occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(&view, time, place)));
-            out.push(make_match(detector, index, &view, state, occurrence));
+                occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(view, time, place)));
+            out.push(make_match(detector, index, view, state, occurrence));
         }
         self.unverifiable_body(&blinded, first, out);
     }

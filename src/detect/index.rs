@@ -135,7 +135,11 @@ impl Index {
         if let Some(found) = self.memo.get(&key) {
             return Arc::clone(&found);
         }
-        let admitted = || (0..).zip(&self.detectors).filter(|(_, sets)| sets.admit(&key));
+        let admitted = || {
+            (0..)
+                .zip(&self.detectors)
+                .filter(|(_, sets)| sets.admit(&key))
+        };
         let asked = admitted().fold(0, |asked, (_, sets)| asked | sets.asked);
         let found = Arc::new(Candidates {
             number: self.next.fetch_add(1, Ordering::Relaxed),

@@ -83,7 +83,7 @@ impl Scratch {
         hasher.write(view.origin.cluster.as_bytes());
         for field in fields.into_iter().flatten() {
             hasher.write_u8(0xff);
-            hasher.write(view.field(*field).text().as_bytes());
+            view.hash_field(*field, &mut hasher);
         }
         hasher.finish()
     }

@@ -4,6 +4,8 @@
 //! nothing (a stolen token bears its name too), so [`Fact::ActorPlatform`] also asks where the
 //! request came from and by which client.
 
+use std::hash::Hasher;
+
 use super::audit::User;
 use super::source_ip::Class;
 use super::target;
@@ -153,8 +155,7 @@ fn platform(view: &View<'_>) -> Truth {
         || view
             .client()
             .is_some_and(|client| view.site.lists.trusted_hops.contains(client));
-    let client = agent::Family::of(&event.user_agent);
-    let own_client = match client {
+    let own_client = match view.family() {
         agent::Family::Component | agent::Family::GoDefault => true,
         agent::Family::Kubectl => kind == Kind::Aks && from_control_plane,
         _ => false,
@@ -189,6 +190,47 @@ fn is_guid(text: &str) -> bool {
 }
 
 pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
+    let event = view.event;
+    let code = event
+        .response_status
+        .as_ref()
+        .map_or(0, |status| status.code);
+    // What a refusal says and whom the actor acts as is read each time.
+    let Some(memo) = view
+        .memo()
+        .filter(|_| code != 403 && event.impersonated_user.is_none())
+    else {
+        return read(view, facts);
+    };
+    let mut key = memo.hasher();
+    let mut text = |text: &str| {
+        key.write(text.as_bytes());
+        key.write_u8(0xff);
+    };
+    text(&event.user.username);
+    event.user.groups.iter().for_each(|group| text(group));
+    let client = view.client();
+    let hop = client.is_some_and(|client| view.site.lists.trusted_hops.contains(client));
+    let said = [
+        code == 401,
+        event.user.extra.iter().any(|(key, _)| key == "oid"),
+        event.source_ips.is_empty(),
+        hop,
+    ];
+    key.write(&said.map(u8::from));
+    key.write_u8(Class::of(client) as u8);
+    key.write_u8(view.fact(Fact::SourceIpNode) as u8);
+    key.write_u8(view.family() as u8);
+    key.write_usize(std::ptr::from_ref(view.site).addr());
+    facts.merge(&memo.actor(key.finish(), || {
+        let mut facts = FactSet::default();
+        read(view, &mut facts);
+        facts
+    }));
+}
+
+/// The facts; [`facts`] names to its memory all that they are read from.
+fn read(view: &View<'_>, facts: &mut FactSet) {
     let event = view.event;
     let user = &event.user;
     let name = user.username.as_ref();
@@ -263,6 +305,11 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
         code == 403
             && event.impersonated_user.is_none()
             && target::message(view).contains(" cannot impersonate"),
+    );
+    facts.set(
+        Fact::ActorInCluster,
+        matches!(kind, Kind::ServiceAccount | Kind::Node)
+            && Class::of(view.client()) != Class::Public,
     );
     // Arc's proxy passes on the user agents of its clients.
     let arc = account

@@ -153,7 +153,7 @@ pub(super) fn product(user_agent: &str) -> &str {
 
 pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
     let agent = view.event.user_agent.as_ref();
-    let family = Family::of(agent);
+    let family = view.family();
     facts.set(Fact::AgentKubectl, family == Family::Kubectl);
     // People have no reason to use Go's bare client; controllers have.
     let bare = family == Family::GoDefault && view.is(Fact::ActorHuman);

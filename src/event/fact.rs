@@ -99,6 +99,7 @@ facts! {
         ActorImpersonating = "actor.impersonating", "acts as someone else: impersonatedUser is there";
         ActorImpersonatesPrivileged = "actor.impersonates_privileged", "acts as system:masters, a node, a control-plane component, AKS, a kube-system service account or a privileged group";
         ActorImpersonationRefused = "actor.impersonation_refused", "tried to act as someone else and was refused";
+        ActorInCluster = "actor.in_cluster", "a service account or a node that does not come from a public address: pods and nodes change their networks";
         ActorApprovedImpersonator = "actor.approved_impersonator", "in the configured list impersonators, or AKS' own Arc proxy from inside";
     }
     SourceIp {
@@ -125,6 +126,7 @@ facts! {
         TargetCollection = "target.collection", "a collection, and not one object by name";
         TargetMetrics = "target.metrics", "a proxied request for metrics, statistics or health, as monitoring sends them";
         TargetKubeletCommand = "target.kubelet_command", "run, exec, attach, port-forward or the runtime's API of a kubelet, through nodes/proxy";
+        WorkloadHttpApplicationRouting = "workload.http_application_routing", "the object belongs to the HTTP application routing add-on";
         SecretsBroad = "secrets.broad", "a list or watch of secrets of all namespaces or of a protected one, and not of one object by name";
         SecretHelmRelease = "secret.helm_release", "the secret is a release of Helm";
         SecretOwn = "secret.own_namespace", "the actor is a service account and the object lies in its own namespace";
@@ -261,7 +263,6 @@ facts! {
         WorkloadLarge = "workload.large", "a container asks for a GPU, for 32 cores or more, or for 128 GiB of memory or more";
         WorkloadPolicyEngine = "workload.policy_engine", "the object belongs to an admission policy engine (list policy-engines)";
         WorkloadMonitoringAgent = "workload.monitoring_agent", "the object belongs to a monitoring or security agent (list monitoring-agents)";
-        WorkloadHttpApplicationRouting = "workload.http_application_routing", "the object belongs to the HTTP application routing add-on";
         WorkloadImageChanged = "workload.image_changed", "a patch that names containers, images or commands of a running workload";
     }
     Service {
@@ -405,6 +406,18 @@ impl Bits {
         self.0[fact as usize / 64] & (1 << (fact as usize % 64)) != 0
     }
 
+    /// Whether none of the facts needs more than 64 bits.
+    pub const fn fits_first_word(&self) -> bool {
+        let mut word = 1;
+        while word < WORDS {
+            if self.0[word] != 0 {
+                return false;
+            }
+            word += 1;
+        }
+        true
+    }
+
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0 == [0; WORDS]
@@ -456,6 +469,19 @@ pub struct FactSet {
 }
 
 impl FactSet {
+    /// What is known, and what is true, of the first 64 facts.
+    pub(super) fn first_word(&self) -> (u64, u64) {
+        (self.known.0[0], self.truths.0[0])
+    }
+
+    /// The set with these [`FactSet::first_word`]s.
+    pub(super) fn of_first_word((known, truths): (u64, u64)) -> FactSet {
+        let mut set = FactSet::default();
+        set.known.0[0] = known;
+        set.truths.0[0] = truths;
+        set
+    }
+
     #[inline]
     pub fn set(&mut self, fact: Fact, truth: impl Into<Truth>) {
         let (word, bit) = (fact as usize / 64, 1 << (fact as usize % 64));

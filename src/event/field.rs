@@ -5,6 +5,7 @@
 //! hold anything an attacker wrote.
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 
 use super::image::ImagePart;
 use super::view::View;
@@ -298,6 +299,30 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::LineSource => view.line.map_or("", |line| line.source).into(),
         Field::LineSeverity => view.line.map_or("", |line| line.severity()).into(),
         Field::LineWebhook => view.line.map_or("", |line| line.webhook()).into(),
+    }
+}
+
+/// See [`View::hash_field`].
+pub(super) fn hash(view: &View<'_>, field: Field, hasher: &mut impl Hasher) {
+    let event = view.event;
+    let object = view.object_ref();
+    match field {
+        Field::UserAgentFamily => hasher.write(agent::product(&event.user_agent).as_bytes()),
+        Field::ActorServiceAccount => {
+            if let Some((namespace, name)) = actor::service_account(&event.user.username) {
+                hasher.write(namespace.as_bytes());
+                hasher.write_u8(0xff);
+                hasher.write(name.as_bytes());
+            }
+        }
+        Field::SourceIpAddress => view.client().hash(hasher),
+        Field::SourceIpNetwork => view.client().and_then(source_ip::network).hash(hasher),
+        Field::ObjectKind => {
+            hasher.write(object.resource.as_bytes());
+            hasher.write_u8(0xff);
+            hasher.write(object.subresource.as_bytes());
+        }
+        other => hasher.write(value(view, other).text().as_bytes()),
     }
 }
 

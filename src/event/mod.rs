@@ -19,6 +19,7 @@ pub mod field;
 pub mod image;
 pub mod json;
 pub mod line;
+pub mod memo;
 pub mod namespace;
 pub mod network;
 pub mod object;

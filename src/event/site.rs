@@ -4,7 +4,7 @@
 //! Comes from `[lists]` and `[cluster.NAME]` of the configuration; facts compare events with it.
 //! The defaults, each with its reason, are in `config/default.toml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -58,23 +58,35 @@ impl<'de> Deserialize<'de> for Networks {
 #[derive(Clone, Default)]
 pub struct Names {
     patterns: Vec<String>,
-    set: GlobSet,
+    /// The entries that are whole names.
+    whole: HashSet<String, ahash::RandomState>,
+    /// The others.
+    globs: GlobSet,
 }
 
 impl Names {
     pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Names, globset::Error> {
         let mut builder = GlobSetBuilder::new();
-        for pattern in patterns {
-            builder.add(Glob::new(pattern.as_ref())?);
+        let mut whole = HashSet::default();
+        for pattern in patterns.iter().map(AsRef::as_ref) {
+            let glob = Glob::new(pattern)?;
+            if pattern.contains(['*', '?', '[', ']', '{', '}', '\\', '/']) {
+                builder.add(glob);
+            } else {
+                whole.insert(pattern.to_owned());
+            }
         }
         Ok(Names {
             patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
-            set: builder.build()?,
+            whole,
+            globs: builder.build()?,
         })
     }
 
     pub fn contains(&self, name: &str) -> bool {
-        self.set.is_match(name)
+        // Most lists are empty or hold whole names, and most names are on none.
+        (!self.whole.is_empty() && self.whole.contains(name))
+            || (!self.globs.is_empty() && self.globs.is_match(name))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -60,32 +60,21 @@ impl Class {
 
 /// The client's place in `sourceIPs` and its address: the right-most that is no trusted hop, or the
 /// left-most where all are.
-fn locate(view: &View<'_>) -> Option<(usize, IpAddr)> {
-    let parsed: Vec<Option<IpAddr>> = view
-        .event
-        .source_ips
-        .iter()
-        .map(|text| {
-            text.trim()
-                .parse::<IpAddr>()
-                .ok()
-                .map(|address| address.to_canonical())
-        })
-        .collect();
+pub(super) fn locate(view: &View<'_>) -> Option<(usize, IpAddr)> {
     let known = || {
-        parsed
+        view.event
+            .source_ips
             .iter()
             .enumerate()
-            .filter_map(|(i, address)| Some((i, (*address)?)))
+            .filter_map(|(i, text)| {
+                let address = text.trim().parse::<IpAddr>().ok()?;
+                Some((i, address.to_canonical()))
+            })
     };
     known()
-        .rfind(|(_, address)| !view.site.lists.trusted_hops.contains(*address))
+        .rev()
+        .find(|(_, address)| !view.site.lists.trusted_hops.contains(*address))
         .or_else(|| known().next())
-}
-
-/// The client's address; `None` where the record holds none.
-pub(super) fn client(view: &View<'_>) -> Option<IpAddr> {
-    locate(view).map(|(_, address)| address)
 }
 
 /// The network that stands for an address in baselines: /24 of IPv4, /48 of IPv6.
@@ -137,7 +126,7 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
     facts.set(Fact::SourceIpUntrusted, untrusted);
     facts.set(
         Fact::SourceIpForged,
-        locate(view).is_some_and(|(place, _)| place > 0),
+        view.located().is_some_and(|(place, _)| place > 0),
     );
 }
 

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use super::audit::{Body, Level, Stage};
 use super::view::View;
-use super::{Fact, FactSet, Truth, admission, dashboard, secret};
+use super::{Fact, FactSet, Truth, admission, dashboard, secret, workload};
 
 /// Subresources that connect instead of reading or storing an object.
 pub(super) const CONNECT: [&str; 4] = ["exec", "attach", "portforward", "proxy"];
@@ -213,6 +213,7 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
         resource == "nodes" && proxied.as_deref().and_then(kubelet_command).is_some(),
     );
     secret::name_facts(view, facts);
+    workload::name_facts(view, facts);
 }
 
 /// URLs that the API server shows to anyone by its default roles.

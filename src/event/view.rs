@@ -12,6 +12,7 @@ use super::fact::{Bits, FactSet, GROUPS, Group, Truth};
 use super::field::{Field, FieldValue};
 use super::json::Json;
 use super::line::LineView;
+use super::memo::Memo;
 use super::site::Site;
 use super::{Fact, actor, agent, binding, dashboard, exec, rbac, source_ip, target};
 use super::{
@@ -55,6 +56,7 @@ pub struct View<'e> {
     pub site: &'e Site,
     /// Where the event was made of a line of the API server's own log.
     pub line: Option<LineView<'e>>,
+    memo: Option<&'e Memo>,
     facts: Cell<FactSet>,
     /// A bit per [`Group`].
     computed: Cell<u32>,
@@ -62,7 +64,8 @@ pub struct View<'e> {
     response: OnceCell<Option<Json<'e>>>,
     spread: OnceCell<Option<Json<'e>>>,
     query: OnceCell<Vec<(String, String)>>,
-    client: OnceCell<Option<std::net::IpAddr>>,
+    client: OnceCell<Option<(usize, std::net::IpAddr)>>,
+    family: OnceCell<agent::Family>,
     exec: OnceCell<exec::Exec>,
     role: OnceCell<rbac::Rules>,
     binding: OnceCell<binding::Binding>,
@@ -75,6 +78,7 @@ impl<'e> View<'e> {
             origin,
             site,
             line: None,
+            memo: None,
             facts: Cell::default(),
             computed: Cell::new(0),
             request: OnceCell::new(),
@@ -82,9 +86,23 @@ impl<'e> View<'e> {
             spread: OnceCell::new(),
             query: OnceCell::new(),
             client: OnceCell::new(),
+            family: OnceCell::new(),
             exec: OnceCell::new(),
             role: OnceCell::new(),
             binding: OnceCell::new(),
+        }
+    }
+
+    /// As [`View::new`], with what was learned of identities at the same sites.
+    pub fn with_memo(
+        event: &'e AuditEvent<'e>,
+        origin: &'e Origin,
+        site: &'e Site,
+        memo: Option<&'e Memo>,
+    ) -> View<'e> {
+        View {
+            memo,
+            ..View::new(event, origin, site)
         }
     }
 
@@ -269,8 +287,14 @@ impl<'e> View<'e> {
 
     /// The object's name; of a `generateName` create, from the response.
     pub fn name(&self) -> &str {
-        let name = &self.object_ref().name;
-        if name.is_empty() && self.event.verb == "create" {
+        let object = self.object_ref();
+        let name = &object.name;
+        // Reviews are answered and not stored, so they have no names.
+        let review = matches!(
+            object.api_group.as_ref(),
+            "authorization.k8s.io" | "authentication.k8s.io"
+        );
+        if name.is_empty() && self.event.verb == "create" && !review {
             let from_response = self
                 .response_object()
                 .map_or("", |o| o.at(&["metadata", "name"]).str());
@@ -300,9 +324,26 @@ impl<'e> View<'e> {
             .get_or_init(|| target::decode_query(&self.event.request_uri))
     }
 
-    /// The client's address: see [`source_ip::client`].
+    /// The client's address: see [`source_ip::locate`].
     pub fn client(&self) -> Option<std::net::IpAddr> {
-        *self.client.get_or_init(|| source_ip::client(self))
+        self.located().map(|(_, address)| address)
+    }
+
+    /// The client's address and its place in `sourceIPs`.
+    pub(super) fn located(&self) -> Option<(usize, std::net::IpAddr)> {
+        *self.client.get_or_init(|| source_ip::locate(self))
+    }
+
+    /// What the user agent admits to be.
+    pub(super) fn family(&self) -> agent::Family {
+        *self.family.get_or_init(|| match self.memo {
+            Some(memo) => memo.family(&self.event.user_agent),
+            None => agent::Family::of(&self.event.user_agent),
+        })
+    }
+
+    pub(super) fn memo(&self) -> Option<&'e Memo> {
+        self.memo
     }
 
     /// What an exec, attach, port-forward or kubelet request asks for.
@@ -323,6 +364,12 @@ impl<'e> View<'e> {
     /// The field's value; an empty string or list where the event has none.
     pub fn field(&self, field: Field) -> FieldValue<'_> {
         super::field::value(self, field)
+    }
+
+    /// Gives `hasher` what the field's value is read from: equal texts of one field may differ here,
+    /// different ones never agree.
+    pub fn hash_field(&self, field: Field, hasher: &mut impl std::hash::Hasher) {
+        super::field::hash(self, field, hasher);
     }
 }
 

@@ -47,16 +47,20 @@ pub(super) fn workload_facts(view: &View<'_>, facts: &mut FactSet) {
         belongs(view, &lists.monitoring_agents),
     );
     facts.set(
-        Fact::WorkloadHttpApplicationRouting,
-        view.name().starts_with("addon-http-application-routing"),
-    );
-    facts.set(
         Fact::WorkloadImageChanged,
         match asked {
             _ if verb != "patch" => Truth::False,
             Some(request) => Truth::from(!is_whole(request) && swaps(request)),
             None => Truth::Unknown,
         },
+    );
+}
+
+/// What the names alone tell of a workload.
+pub(super) fn name_facts(view: &View<'_>, facts: &mut FactSet) {
+    facts.set(
+        Fact::WorkloadHttpApplicationRouting,
+        view.name().starts_with("addon-http-application-routing"),
     );
 }
 
