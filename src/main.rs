@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Matches are made by one thread and dropped by another, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     lanner::cli::main()
 }
