@@ -36,7 +36,7 @@ pub struct ArchiveOptions {
 impl Default for ArchiveOptions {
     fn default() -> Self {
         ArchiveOptions {
-            block: 4 << 20,
+            block: 1 << 20,
             // The API server drops events far smaller than this.
             max_record: 64 << 20,
             // An hour of the busiest cluster is some ten gigabytes.
