@@ -12,6 +12,7 @@ use fe2o3_amqp_types::messaging::{Target, TargetArchetype};
 use fe2o3_amqp_types::performatives::Attach;
 use fe2o3_amqp_types::primitives::{Symbol, Value};
 use tokio::net::TcpStream;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::address::Address;
 use super::consumer::DETACH_TIMEOUT;
@@ -20,7 +21,8 @@ use super::hub::{Hub, Partition};
 use super::node::{Node, ReplyLinks, serve_replies, serve_requests};
 use super::readers::Registration;
 use super::selector::Selector;
-use super::server::Shared;
+use super::server::{Ending, Shared};
+use super::steps::Tap;
 use super::{consumer, producer};
 
 /// The largest message the service takes on its lower tiers.
@@ -34,14 +36,19 @@ const CHANNEL_MAX: u16 = 4999;
 const HANDLE_MAX: u32 = 255;
 
 /// Serves a connection until either side closes it.
-pub(super) async fn serve(socket: TcpStream, shared: Arc<Shared>) {
+pub(super) async fn serve(
+    socket: TcpStream,
+    second: Arc<std::net::TcpStream>,
+    shared: Arc<Shared>,
+) {
+    let tap = Tap::new(Arc::clone(&shared.faults), Some(second));
     let acceptor = ConnectionAcceptor::builder()
         .container_id("lanner-emulator")
         .max_frame_size(MAX_FRAME_SIZE)
         .channel_max(CHANNEL_MAX)
         .sasl_acceptor(SaslAnonymousMechanism::new())
         .build();
-    let mut connection = match acceptor.accept(PaddedStream::new(socket)).await {
+    let mut connection = match acceptor.accept(PaddedStream::new(socket, Some(tap))).await {
         Ok(connection) => connection,
         Err(error) => {
             tracing::debug!(%error, "a client did not open its connection");
@@ -50,7 +57,21 @@ pub(super) async fn serve(socket: TcpStream, shared: Arc<Shared>) {
     };
     let authorized = Arc::new(AtomicBool::new(false));
     let sessions = SessionAcceptor::builder().handle_max(HANDLE_MAX).build();
-    while let Some(incoming) = connection.next_incoming_session().await {
+    let mut endings = shared.endings.subscribe();
+    loop {
+        let incoming = tokio::select! {
+            incoming = connection.next_incoming_session() => incoming,
+            ending = endings.recv() => match ending {
+                Ok(Ending::Connections(error)) => {
+                    let closing = connection.close_with_error(error);
+                    let _ = tokio::time::timeout(DETACH_TIMEOUT, closing).await;
+                    return;
+                }
+                Ok(Ending::Sessions(_)) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            },
+        };
+        let Some(incoming) = incoming else { break };
         match sessions
             .accept_incoming_session(incoming, &mut connection)
             .await
@@ -76,7 +97,21 @@ async fn serve_session(
         .verify_incoming_target(false)
         .build();
     let replies = Arc::new(ReplyLinks::default());
-    while let Some(mut attach) = session.next_incoming_attach().await {
+    let mut endings = shared.endings.subscribe();
+    loop {
+        let attach = tokio::select! {
+            attach = session.next_incoming_attach() => attach,
+            ending = endings.recv() => match ending {
+                Ok(Ending::Sessions(error)) => {
+                    let ending = session.end_with_error(error);
+                    let _ = tokio::time::timeout(DETACH_TIMEOUT, ending).await;
+                    return;
+                }
+                Ok(Ending::Connections(_)) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            },
+        };
+        let Some(mut attach) = attach else { return };
         // The Python client asks for `second` and then ignores the dispositions that follow.
         attach.rcv_settle_mode = ReceiverSettleMode::First;
         if attach.target.is_none() {
@@ -232,6 +267,9 @@ impl Purpose {
                 let selector = source.map_or(Ok(Selector::Earliest), Selector::of_source);
                 let selector =
                     selector.map_err(|why| Error::new(AmqpError::InvalidField, Some(why), None))?;
+                if let Some(error) = shared.faults.refuses_receiver() {
+                    return Err(error);
+                }
                 let name = property(attach, "com.microsoft.com:receiver-name");
                 let name = match name {
                     Some(Value::String(name)) => name.as_str(),

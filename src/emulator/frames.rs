@@ -4,6 +4,8 @@
 //! fields by position and fails on it. The lists of outgoing performatives are therefore padded
 //! with nulls. Since frames grow by that, the peer's max-frame-size is lowered by [`PADDING`] while
 //! its Open passes on the way in.
+//!
+//! Every frame is shown to the connection's [`Tap`], which may break the connection there.
 
 use std::io;
 use std::pin::Pin;
@@ -13,6 +15,8 @@ use bytes::{Buf, BytesMut};
 use fe2o3_amqp_types::definitions::MIN_MAX_FRAME_SIZE;
 use fe2o3_amqp_types::performatives::Open;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::steps::{Break, Keep, Tap};
 
 /// More than padding can add to a frame: 13 nulls, and 6 bytes if the list needs a longer head.
 const PADDING: u32 = 32;
@@ -53,12 +57,17 @@ pub(super) struct PaddedStream<S> {
     partial: BytesMut,
     /// Padded, and not yet on the socket.
     out: BytesMut,
+    tap: Option<Tap>,
+    /// Set once the connection is to break; nothing more is passed on then.
+    broken: Option<Break>,
 }
 
 impl<S> PaddedStream<S> {
-    pub(super) fn new(inner: S) -> PaddedStream<S> {
+    pub(super) fn new(inner: S, tap: Option<Tap>) -> PaddedStream<S> {
         PaddedStream {
             inner,
+            tap,
+            broken: None,
             opening: Some(BytesMut::new()),
             ready: BytesMut::new(),
             partial: BytesMut::new(),
@@ -70,7 +79,7 @@ impl<S> PaddedStream<S> {
         if self.partial.is_empty() {
             let mut left = written;
             while let Some(len) = frame_len(left).filter(|len| *len <= left.len()) {
-                pad_frame(&left[..len], &mut self.out);
+                self.pass_written(&left[..len]);
                 left = &left[len..];
             }
             self.partial.extend_from_slice(left);
@@ -79,7 +88,39 @@ impl<S> PaddedStream<S> {
         self.partial.extend_from_slice(written);
         while let Some(len) = frame_len(&self.partial).filter(|len| *len <= self.partial.len()) {
             let frame = self.partial.split_to(len);
-            pad_frame(&frame, &mut self.out);
+            self.pass_written(&frame);
+        }
+    }
+
+    fn pass_written(&mut self, frame: &[u8]) {
+        if self.is_broken() {
+            return;
+        }
+        let cut = self.tap.as_mut().and_then(|tap| tap.outgoing(frame));
+        let begin = self.out.len();
+        let keep = cut.map_or(Keep::All, |cut| cut.keep);
+        if keep != Keep::Nothing {
+            pad_frame(frame, &mut self.out);
+        }
+        if keep == Keep::Half {
+            self.out.truncate(begin + (self.out.len() - begin) / 2);
+        }
+        self.broken = cut.map(|cut| cut.how);
+    }
+
+    fn is_broken(&mut self) -> bool {
+        if self.broken.is_none() && self.tap.as_ref().is_some_and(Tap::has_vanished) {
+            self.broken = Some(Break::Silence);
+            self.out.clear();
+        }
+        self.broken.is_some()
+    }
+
+    /// The error that ends the connection from our side, once it is broken.
+    fn ended(&self) -> io::Result<()> {
+        match self.broken {
+            Some(Break::Reset | Break::Close) => Err(io::ErrorKind::ConnectionReset.into()),
+            Some(Break::Silence) | None => Ok(()),
         }
     }
 
@@ -113,7 +154,33 @@ impl<S: AsyncWrite + Unpin> PaddedStream<S> {
             }
             self.out.advance(written);
         }
-        Poll::Ready(Ok(()))
+        if self.broken.is_some() {
+            ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        }
+        Poll::Ready(self.ended())
+    }
+}
+
+impl<S: AsyncRead + Unpin> PaddedStream<S> {
+    /// Reads, shows it to the tap, and swallows it once the connection is silent.
+    fn poll_tapped(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let begin = buf.filled().len();
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+            if buf.filled().len() == begin {
+                return Poll::Ready(Ok(()));
+            }
+            if !self.is_broken()
+                && let Some(tap) = &mut self.tap
+            {
+                self.broken = tap.incoming(&buf.filled()[begin..]);
+            }
+            self.ended()?;
+            if self.broken != Some(Break::Silence) {
+                return Poll::Ready(Ok(()));
+            }
+            buf.set_filled(begin);
+        }
     }
 }
 
@@ -125,17 +192,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for PaddedStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
+            this.ended()?;
             if !this.ready.is_empty() {
                 let len = this.ready.len().min(buf.remaining());
                 buf.put_slice(&this.ready.split_to(len));
                 return Poll::Ready(Ok(()));
             }
             if this.opening.is_none() {
-                return Pin::new(&mut this.inner).poll_read(cx, buf);
+                return this.poll_tapped(cx, buf);
             }
             let mut space = [0; 4096];
             let mut chunk = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut chunk))?;
+            ready!(this.poll_tapped(cx, &mut chunk))?;
             if chunk.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -182,7 +250,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PaddedStream<S> {
 }
 
 /// The length of the frame or protocol header that `bytes` begin with, if that is known yet.
-fn frame_len(bytes: &[u8]) -> Option<usize> {
+pub(super) fn frame_len(bytes: &[u8]) -> Option<usize> {
     let head: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
     if &head == b"AMQP" {
         return Some(PROTOCOL_HEADER_LEN);
@@ -353,9 +421,9 @@ mod tests {
                 body.extend(payload);
                 bytes.extend(frame(&body));
             }
-            let mut whole = PaddedStream::new(());
+            let mut whole = PaddedStream::new((), None);
             whole.pad_written(&bytes);
-            let mut cut = PaddedStream::new(());
+            let mut cut = PaddedStream::new((), None);
             let mut left = &bytes[..];
             for len in cuts.iter().cycle() {
                 if left.is_empty() {
@@ -373,7 +441,7 @@ mod tests {
         fn any_bytes_pass(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut out = BytesMut::new();
             pad_frame(&bytes, &mut out);
-            let mut stream = PaddedStream::new(());
+            let mut stream = PaddedStream::new((), None);
             stream.pad_written(&bytes);
             stream.opening = Some(BytesMut::from(&bytes[..]));
             stream.pass_opening();

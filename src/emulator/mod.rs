@@ -12,8 +12,9 @@
 //!            └─ consumer  hub → deliveries, from a selector on
 //! ```
 //!
-//! Faults are part of it: connections can be dropped or refused, links stolen or detached with any
-//! condition, answers and deliveries stalled, tokens refused.
+//! Faults are part of it: connections can be dropped or refused, broken at any [`Step`] of the
+//! protocol or made to swallow everything; connections, sessions and links ended with any condition;
+//! answers and deliveries stalled, tokens and receivers refused, requests throttled.
 
 mod address;
 mod connection;
@@ -26,7 +27,9 @@ mod producer;
 mod readers;
 mod selector;
 mod server;
+mod steps;
 
 pub use faults::Faults;
 pub use hub::{HubConfig, PartitionInfo, Retention};
 pub use server::{Emulator, EmulatorConfig, EmulatorError, run_cli};
+pub use steps::{Break, Step};

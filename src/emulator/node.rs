@@ -10,6 +10,7 @@ use fe2o3_amqp_types::primitives::{Array, OrderedMap, SimpleValue, Timestamp, Va
 use tokio::sync::{mpsc, watch};
 
 use super::consumer::echo_detach;
+use super::faults::SERVER_BUSY;
 use super::hub::AmqpMessage;
 use super::producer::ANSWER_DELAY;
 use super::server::Shared;
@@ -125,7 +126,10 @@ pub(super) async fn serve_requests(
                 authorized.store(true, Ordering::Relaxed);
                 Answer::status(202, "Accepted")
             }
-            Node::Management => manage(&request, &shared),
+            Node::Management => match shared.faults.throttled() {
+                Some(why) => Answer::error(503, SERVER_BUSY, &why),
+                None => manage(&request, &shared),
+            },
         };
         let properties = request.properties.unwrap_or_default();
         let reply_to = properties.reply_to.clone();

@@ -7,16 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fe2o3_amqp_types::definitions::{Error, ErrorCondition};
-use fe2o3_amqp_types::primitives::Symbol;
+use fe2o3_amqp_types::definitions::Error;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
-use super::faults::Faults;
+use super::faults::{Faults, on_purpose};
 use super::hub::{Hub, HubConfig, Partition, PartitionInfo, lock};
 use super::readers::stolen;
+use super::steps::{Break, Step, reset_when_dropped};
 
 /// How long connections may take to end at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +63,7 @@ pub(super) struct Shared {
     pub(super) created_millis: i64,
     pub(super) faults: Arc<Faults>,
     pub(super) tracker: TaskTracker,
+    pub(super) endings: broadcast::Sender<Ending>,
     connections: Mutex<Connections>,
 }
 
@@ -68,7 +71,14 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Connections {
     last_id: u64,
-    open: HashMap<u64, std::net::TcpStream>,
+    open: HashMap<u64, Arc<std::net::TcpStream>>,
+}
+
+/// What every connection is to end in order, with an error.
+#[derive(Debug, Clone)]
+pub(super) enum Ending {
+    Connections(Error),
+    Sessions(Error),
 }
 
 impl Shared {
@@ -105,6 +115,7 @@ impl Emulator {
             created_millis: jiff::Timestamp::now().as_millisecond(),
             faults: Arc::default(),
             tracker: TaskTracker::new(),
+            endings: broadcast::Sender::new(8),
             connections: Mutex::default(),
         });
         let cancel = CancellationToken::new();
@@ -170,9 +181,24 @@ impl Emulator {
         partition: &str,
         condition: &str,
     ) -> Result<usize, EmulatorError> {
-        let condition = ErrorCondition::Custom(Symbol::from(condition));
-        let error = Error::new(condition, Some("detached on purpose".to_owned()), None);
+        let error = on_purpose(condition);
         Ok(self.partition(hub, partition)?.readers.end_links(&error))
+    }
+
+    /// Ends all sessions with any condition; returns how many connections and sessions heard of it.
+    pub fn end_sessions(&self, condition: &str) -> usize {
+        self.end(Ending::Sessions(on_purpose(condition)))
+    }
+
+    /// Closes all connections with any condition, as `amqp:connection:forced`; returns how many
+    /// connections and sessions heard of it.
+    pub fn close_connections(&self, condition: &str) -> usize {
+        self.end(Ending::Connections(on_purpose(condition)))
+    }
+
+    fn end(&self, ending: Ending) -> usize {
+        // Without a connection there is nothing to end.
+        self.shared.endings.send(ending).unwrap_or(0)
     }
 
     /// Cuts all connections without a word; returns how many.
@@ -238,13 +264,25 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, cancel: Cancellation
         if shared.faults.refuses_connections() {
             continue;
         }
+        let broken = shared.faults.take(Step::Connect);
         match register(socket, &shared) {
-            Ok((id, socket)) => {
+            Ok((id, socket, second)) => {
                 tracing::debug!(%peer, "connection accepted");
                 let (shared_of_task, cancel) = (Arc::clone(&shared), cancel.clone());
                 shared.tracker.spawn(async move {
+                    let serving = async {
+                        match broken {
+                            None => {
+                                connection::serve(socket, second, Arc::clone(&shared_of_task))
+                                    .await;
+                            }
+                            Some(Break::Reset) => reset_when_dropped(&second),
+                            Some(Break::Close) => {}
+                            Some(Break::Silence) => swallow(socket).await,
+                        }
+                    };
                     tokio::select! {
-                        () = connection::serve(socket, Arc::clone(&shared_of_task)) => {}
+                        () = serving => {}
                         () = cancel.cancelled() => {}
                     }
                     lock(&shared_of_task.connections).open.remove(&id);
@@ -256,16 +294,25 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, cancel: Cancellation
 }
 
 /// Keeps a second handle on the socket.
-fn register(socket: TcpStream, shared: &Shared) -> io::Result<(u64, TcpStream)> {
+fn register(
+    socket: TcpStream,
+    shared: &Shared,
+) -> io::Result<(u64, TcpStream, Arc<std::net::TcpStream>)> {
     socket.set_nodelay(true)?;
     let socket = socket.into_std()?;
-    let second = socket.try_clone()?;
+    let second = Arc::new(socket.try_clone()?);
     let socket = TcpStream::from_std(socket)?;
     let mut connections = lock(&shared.connections);
     connections.last_id += 1;
     let id = connections.last_id;
-    connections.open.insert(id, second);
-    Ok((id, socket))
+    connections.open.insert(id, Arc::clone(&second));
+    Ok((id, socket, second))
+}
+
+/// Reads until the peer ends, and never says a word.
+async fn swallow(mut socket: TcpStream) {
+    let mut space = [0; 4096];
+    while socket.read(&mut space).await.is_ok_and(|read| read > 0) {}
 }
 
 /// `lanner emulator`: serves until `cancel`, after a line on standard output that says where.

@@ -25,6 +25,9 @@ const FIRST_DELAY: Duration = Duration::from_millis(250);
 /// The port of an emulator whose connection string names none.
 const EMULATOR_PORT: u16 = 5672;
 
+/// Waits between attempts.
+pub(super) type Delays = Box<dyn Iterator<Item = Duration> + Send>;
+
 /// Opens clients for one hub; a token credential is made once, so that its cache is shared.
 pub(super) struct Connector {
     config: EventHubConfig,
@@ -107,13 +110,14 @@ impl Connector {
     }
 
     /// The waits between attempts: exponential, with jitter.
-    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
-        ExponentialBuilder::new()
+    pub(super) fn delays(&self) -> Delays {
+        let delays = ExponentialBuilder::new()
             .with_min_delay(FIRST_DELAY.min(self.config.pace.backoff))
             .with_max_delay(self.config.pace.backoff)
             .without_max_times()
             .with_jitter()
-            .build()
+            .build();
+        Box::new(delays)
     }
 
     fn namespace(&self) -> Result<&str, HubError> {
@@ -216,8 +220,9 @@ fn emulator_endpoint(connection_string: &str) -> Option<String> {
 }
 
 /// Closes a client that is not needed any more; what it answers changes nothing.
-pub(super) async fn close(client: ConsumerClient) {
-    if let Ok(Err(error)) = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await {
+pub(super) async fn close(client: ConsumerClient, at_most: Duration) {
+    let limit = CLOSE_TIMEOUT.min(at_most);
+    if let Ok(Err(error)) = tokio::time::timeout(limit, client.close()).await {
         tracing::debug!(error = %HubError::from_client("close", &error), "a client was not closed");
     }
 }

@@ -9,6 +9,7 @@
 
 mod client;
 mod config;
+mod confine;
 mod error;
 mod partition;
 mod producer;

@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Connector, close};
+use super::client::{Connector, Delays, close};
 use super::config::Start;
+use super::confine::Confined;
 use super::error::{Fault, HubError};
 use super::status::{PartitionStatus, State};
 use crate::source::{Batch, Chunk, Framing, Partition, Position};
@@ -53,35 +54,76 @@ impl PartitionReader {
     /// Reads until cancelled or until nobody takes batches any more.
     pub(super) async fn run(mut self) {
         let connector = Arc::clone(&self.connector);
-        let pace = connector.config().pace;
         let mut delays = connector.delays();
-        let cancel = self.cancel.clone();
+        let name = format!("hub-{}", self.partition.id);
+        let status = Arc::clone(&self.status);
         loop {
-            let began = Instant::now();
-            let error = match self.connect_and_read().await {
-                Ok(Stopped) => break,
-                Err(error) => error,
-            };
-            // What was read for a while has earned a quick next attempt.
-            if began.elapsed() > pace.stall {
-                delays = connector.delays();
+            let again;
+            match Confined::new(&name) {
+                Ok(confined) => {
+                    let attempt = async move {
+                        let again = self.attempt(&mut delays).await;
+                        (self, delays, again)
+                    };
+                    (self, delays, again) = confined.run(attempt).await;
+                }
+                Err(error) => {
+                    let delay = connector.config().pace.backoff;
+                    again = self.pause(&error, delay, async {}).await.is_ok();
+                }
             }
-            let delay = delays.next().unwrap_or(pace.backoff);
-            self.report(&error, delay);
-            // While nothing can be read, the partition's end is not known.
-            if self.say_at_end(false).await.is_err() {
+            if again {
+                status.update(|status| {
+                    status.state = State::Connecting;
+                    status.reconnects += 1;
+                });
+            } else {
                 break;
             }
-            let wait = cancel.run_until_cancelled(tokio::time::sleep(delay));
-            if wait.await.is_none() {
-                break;
-            }
-            self.status.update(|status| {
-                status.state = State::Connecting;
-                status.reconnects += 1;
-            });
         }
-        self.status.update(|status| status.state = State::Stopped);
+        status.update(|status| status.state = State::Stopped);
+    }
+
+    /// Reads with one client and pauses after its error; says whether to go on.
+    async fn attempt(&mut self, delays: &mut Delays) -> bool {
+        let connector = Arc::clone(&self.connector);
+        let pace = connector.config().pace;
+        let began = Instant::now();
+        let (client, reading) = self.connect_and_read().await;
+        let goodbye = async {
+            if let Some(client) = client {
+                close(client, pace.call).await;
+            }
+        };
+        let Err(error) = reading else {
+            goodbye.await;
+            return false;
+        };
+        // What was read for a while has earned a quick next attempt.
+        if began.elapsed() > pace.stall {
+            *delays = connector.delays();
+        }
+        let delay = delays.next().unwrap_or(pace.backoff);
+        self.pause(&error, delay, goodbye).await.is_ok()
+    }
+
+    /// Says the error and waits; a peer that has vanished takes no goodbye, so that the wait goes on
+    /// meanwhile.
+    async fn pause(
+        &mut self,
+        error: &HubError,
+        delay: Duration,
+        goodbye: impl Future<Output = ()>,
+    ) -> Result<(), Stopped> {
+        self.report(error, delay);
+        // While nothing can be read, the partition's end is not known.
+        self.say_at_end(false).await?;
+        let pause = async { tokio::join!(goodbye, tokio::time::sleep(delay)) };
+        let cancel = self.cancel.clone();
+        match cancel.run_until_cancelled(pause).await {
+            Some(_) => Ok(()),
+            None => Err(Stopped),
+        }
     }
 
     fn report(&self, error: &HubError, delay: Duration) {
@@ -100,15 +142,17 @@ impl PartitionReader {
         );
     }
 
-    async fn connect_and_read(&mut self) -> Reading {
+    /// The client is left to be closed, which can take its time, after the error has been said.
+    async fn connect_and_read(&mut self) -> (Option<ConsumerClient>, Reading) {
         let cancel = self.cancel.clone();
-        let Some(client) = cancel.run_until_cancelled(self.connector.consumer()).await else {
-            return Ok(Stopped);
-        };
-        let client = client?;
-        let reading = self.read(&client).await;
-        close(client).await;
-        reading
+        match cancel.run_until_cancelled(self.connector.consumer()).await {
+            None => (None, Ok(Stopped)),
+            Some(Err(error)) => (None, Err(error)),
+            Some(Ok(client)) => {
+                let reading = self.read(&client).await;
+                (Some(client), reading)
+            }
+        }
     }
 
     async fn read(&mut self, client: &ConsumerClient) -> Reading {

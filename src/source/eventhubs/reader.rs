@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::client::{Connector, close};
 use super::config::EventHubConfig;
+use super::confine::Confined;
 use super::error::HubError;
 use super::partition::PartitionReader;
 use super::status::HubStatus;
@@ -45,7 +46,7 @@ pub async fn read_hub(
         let listing = tokio::select! {
             () = cancel.cancelled() => break,
             () = out.closed() => break,
-            listing = list(&connector) => listing,
+            listing = list(Arc::clone(&connector)) => listing,
         };
         let wait = match listing {
             Ok(ids) => {
@@ -100,11 +101,14 @@ pub async fn read_hub(
 }
 
 /// The ids of the hub's partitions.
-async fn list(connector: &Connector) -> Result<Vec<String>, HubError> {
-    let client = connector.consumer().await?;
-    let properties = connector
-        .limited("hub properties", client.get_eventhub_properties())
-        .await;
-    close(client).await;
-    Ok(properties?.partition_ids)
+async fn list(connector: Arc<Connector>) -> Result<Vec<String>, HubError> {
+    let listing = async move {
+        let client = connector.consumer().await?;
+        let properties = connector
+            .limited("hub properties", client.get_eventhub_properties())
+            .await;
+        close(client, connector.config().pace.call).await;
+        Ok(properties?.partition_ids)
+    };
+    Confined::new("hub-list")?.run(listing).await
 }
