@@ -319,6 +319,54 @@ async fn an_alert_that_closes_resolves_its_incident_and_tells_nobody_else() {
     emulator.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_of_incidents_gets_each_step_in_one_story() {
+    let emulator = emulator().await;
+    let (webhook, received) = receiver().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = configuration(folder.path(), &emulator, webhook);
+    let text = std::fs::read_to_string(&config).expect("a file");
+    let text = text.replace("[[route]]", "[[route]]\nsend = \"incidents\"");
+    let text = format!("[alert]\nincident-debounce = \"1s\"\n{text}");
+    std::fs::write(&config, text).expect("a file");
+
+    let hour = jiff::Timestamp::now().strftime("%Y-%m-%dT%H").to_string();
+    let mut daemon = Daemon::start(&config);
+    for (step, pod) in ["web-0", "web-1", "web-2"].into_iter().enumerate() {
+        if step == 2 {
+            // What it was before, it still is after.
+            daemon.kill();
+            daemon = Daemon::start(&config);
+        }
+        let record = String::from_utf8(exec(pod, step).to_vec()).expect("text");
+        let record = record.replace("2026-11-20T10", &hour);
+        emulator
+            .publish("audit", "0", Bytes::from(record))
+            .expect("the partition exists");
+        until("the incident has the step", || {
+            let received = received.lock().expect("no panic");
+            received
+                .iter()
+                .any(|(_, body)| body["steps"][step]["object"]["name"] == *pod)
+        })
+        .await;
+    }
+    let received = received.lock().expect("no panic").clone();
+    let first = &received[0].1;
+    let last = &received.last().expect("there are some").1;
+    assert_eq!(first["schema"], "lanner/incident/v1");
+    assert_eq!(first["steps"].as_array().map(Vec::len), Some(1));
+    assert_eq!(last["id"], first["id"]);
+    assert_eq!(last["actors"], json!(["ada@example.com"]));
+    assert!(
+        last["account"].as_str().expect("text").contains("then"),
+        "{last}"
+    );
+    let ids: BTreeSet<&String> = received.iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+    emulator.shutdown().await;
+}
+
 #[test]
 fn a_wrong_configuration_is_refused_before_anything_starts() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -165,6 +165,60 @@ fn alerts_are_the_same_on_every_run() {
 }
 
 #[test]
+fn incidents_hold_the_alerts_that_name_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_archive(folder.path());
+    let path = folder.path().to_str().expect("UTF-8");
+    let lines = |arguments: &[&str]| -> Vec<Value> {
+        let output = replay(arguments, path, Stdio::null()).stdout;
+        String::from_utf8_lossy(&output)
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
+    };
+    let schema = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs/incident.schema.json"
+    ));
+    let schema = serde_json::from_str(&schema.expect("a file")).expect("JSON");
+    let schema = jsonschema::validator_for(&schema).expect("a schema");
+    let incidents = lines(&["--incidents"]);
+    assert!(incidents == lines(&["--incidents", "--threads", "1"]));
+    for incident in &incidents {
+        let errors: Vec<_> = schema.iter_errors(incident).collect();
+        assert!(errors.is_empty(), "{errors:?} in {incident}");
+    }
+    let several = incidents
+        .iter()
+        .filter(|incident| incident["steps"].as_array().is_some_and(|s| s.len() > 1));
+    assert!(several.count() > 2);
+    for alert in lines(&[]) {
+        let of = incidents
+            .iter()
+            .find(|incident| incident["id"] == alert["incident"]);
+        match of {
+            None => assert_eq!(alert["detector"]["kind"], "hygiene"),
+            Some(incident) => {
+                let steps = incident["steps"].as_array().expect("steps");
+                assert!(
+                    steps
+                        .iter()
+                        .any(|step| step["fingerprint"] == alert["fingerprint"]),
+                    "{alert}"
+                );
+            }
+        }
+    }
+    let table = Command::new(env!("CARGO_BIN_EXE_lanner"))
+        .args(["replay", "--format", "table", path])
+        .output()
+        .expect("the program starts");
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.starts_with("INCIDENT "), "{table}");
+    assert!(table.contains("In terms of ATT&CK"), "{table}");
+}
+
+#[test]
 fn standard_input_is_a_file_like_any_other() {
     let folder = tempfile::tempdir().expect("a folder");
     write_archive(folder.path());

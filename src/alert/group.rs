@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::incident::{self, Finding, Incidents};
 use super::{Alert, Evidence, SCHEMA, Severity, Status, redact};
 use crate::detect::matches::{Digest128, DigestHasher, Occurrence};
 use crate::detect::order::Judgement;
@@ -32,6 +33,18 @@ pub struct Groups {
     closed: Vec<Digest128>,
     /// Alerts that were closed to make room, not told of yet.
     displaced: Vec<Alert>,
+    /// What the alerts' findings belong to.
+    pub incidents: Incidents,
+}
+
+/// An alert to be notified.
+#[derive(Debug)]
+pub struct Told {
+    /// With a notification id of its own.
+    pub alert: Alert,
+    pub cause: Cause,
+    /// The key of its incident in [`Groups::incidents`].
+    pub incident: Option<Digest128>,
 }
 
 /// An open alert and what has been said of it.
@@ -73,7 +86,7 @@ pub enum Cause {
 }
 
 impl Groups {
-    /// Adds a finding; gives the alert where it is to be notified, with its own notification id.
+    /// Adds a finding to its alert and incident; gives the alert where it is to be notified.
     /// `repeat` is the time after which an alert that goes on is notified again.
     pub fn add(
         &mut self,
@@ -81,10 +94,46 @@ impl Groups {
         judgement: &Judgement,
         detected_at: Timestamp,
         repeat: SignedDuration,
-    ) -> Option<(Alert, Cause)> {
+    ) -> Option<Told> {
         let found = &judgement.found;
         let detector = engine.detector(found.detector);
         let fingerprint = fingerprint(detector, &found.group);
+        let told = self.count(fingerprint, detector, judgement, detected_at, repeat);
+        // An alert that is older than all others may have had to make room at once.
+        let alert = self
+            .open
+            .get_mut(&fingerprint)
+            .map(|group| &mut group.alert);
+        let joined = alert.as_ref().and_then(|alert| {
+            self.incidents.add(&Finding {
+                found,
+                alert,
+                fingerprint,
+            })
+        });
+        let (key, id) = joined.unzip();
+        if let Some(alert) = alert {
+            alert.incident.clone_from(&id);
+        }
+        told.map(|(alert, cause)| Told {
+            alert: Alert {
+                incident: id,
+                ..alert
+            },
+            cause,
+            incident: key,
+        })
+    }
+
+    fn count(
+        &mut self,
+        fingerprint: Digest128,
+        detector: &Detector,
+        judgement: &Judgement,
+        detected_at: Timestamp,
+        repeat: SignedDuration,
+    ) -> Option<(Alert, Cause)> {
+        let found = &judgement.found;
         let now = found.occurrence.clock().as_second();
         if self
             .open
@@ -227,6 +276,7 @@ impl Groups {
                 .into_iter()
                 .filter_map(|key| self.open.get(&key).map(|group| (key.0, group.clone())))
                 .collect(),
+            incidents: self.incidents.take_delta(),
         }
     }
 
@@ -238,6 +288,7 @@ impl Groups {
             self.insert(Digest128(key), group);
         }
         self.closed.clear();
+        self.incidents.apply(delta.incidents);
     }
 
     pub fn snapshot(&self) -> Delta {
@@ -248,6 +299,7 @@ impl Groups {
                 .iter()
                 .map(|(key, group)| (key.0, group.clone()))
                 .collect(),
+            incidents: self.incidents.snapshot(),
         }
     }
 }
@@ -257,11 +309,12 @@ impl Groups {
 pub struct Delta {
     closed: Vec<u128>,
     changed: Vec<(u128, Group)>,
+    incidents: incident::Delta,
 }
 
 impl Delta {
     pub fn is_empty(&self) -> bool {
-        self.closed.is_empty() && self.changed.is_empty()
+        self.closed.is_empty() && self.changed.is_empty() && self.incidents.is_empty()
     }
 }
 
@@ -282,6 +335,7 @@ pub fn alert_of(detector: &Detector, judgement: &Judgement, detected_at: Timesta
     Alert {
         schema: SCHEMA.to_owned(),
         notification_id: format!("{id}-1"),
+        incident: None,
         id,
         fingerprint: fingerprint.hex(),
         detector: detector.reference(),

@@ -5,6 +5,7 @@
 
 pub mod escape;
 pub mod group;
+pub mod incident;
 pub mod redact;
 pub mod render;
 
@@ -168,6 +169,10 @@ pub struct Alert {
     pub fingerprint: String,
     /// `id` and a sequence number, fixed when written to the outbox; the idempotency key.
     pub notification_id: String,
+    /// [`incident::Incident::id`] as known when this was written: steps that come out of order can
+    /// still make it part of another one.
+    #[serde(default)]
+    pub incident: Option<String>,
     pub detector: DetectorRef,
     pub severity: Severity,
     pub status: Status,

@@ -15,7 +15,9 @@ use serde::Serialize;
 pub use super::escape::printable;
 
 use super::escape::{bounded, header};
+use super::incident::Incident;
 use super::{Alert, Evidence, Kind, Severity, Status};
+use crate::detect::techniques::tactic_name;
 
 /// Pieces of evidence that are shown; the alert's JSON has all.
 const MAX_EVIDENCE: usize = 5;
@@ -263,13 +265,7 @@ pub fn terminal(alert: &Alert, colour: bool) -> String {
         true => format!("\x1b[{codes}m{text}\x1b[0m"),
         false => text.to_owned(),
     };
-    let codes = match alert.severity {
-        Severity::Critical => "1;37;41",
-        Severity::High => "1;31",
-        Severity::Medium => "1;33",
-        Severity::Low => "1;36",
-        Severity::Info => "1",
-    };
+    let codes = severity_codes(alert.severity);
     let mut out = paint(codes, &sheet.severity.to_uppercase());
     let _ = writeln!(out, "  {}", paint("1", &sheet.summary));
     let mut line = |label: &str, value: &str| {
@@ -298,6 +294,44 @@ pub fn terminal(alert: &Alert, colour: bool) -> String {
         line("", &format!("and {} more", sheet.more));
     }
     out
+}
+
+/// The incident as a block of lines for a terminal, with an empty line at its end.
+pub fn incident(incident: &Incident, colour: bool) -> String {
+    let paint = |codes: &str, text: &str| match colour {
+        true => format!("\x1b[{codes}m{text}\x1b[0m"),
+        false => text.to_owned(),
+    };
+    let tag = format!(
+        "INCIDENT {} {}",
+        &incident.id[..incident.id.len().min(8)],
+        incident.severity.as_str().to_uppercase()
+    );
+    let mut out = paint(severity_codes(incident.severity), &tag);
+    let _ = writeln!(out, "  {}", paint("1", &text(&incident.summary, 400)));
+    let _ = writeln!(out, "  {}", text(&incident.account, 6_000));
+    for step in &incident.steps {
+        let when = step.first_seen.map(utc).unwrap_or_default();
+        let tactics: Vec<&str> = step.tactics.iter().map(|t| tactic_name(t)).collect();
+        let _ = writeln!(
+            out,
+            "  {when}  {:<8}  {:<20}  {}",
+            step.severity.as_str(),
+            text(&tactics.join(", "), 40),
+            text(&step.summary, 300),
+        );
+    }
+    out
+}
+
+fn severity_codes(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "1;37;41",
+        Severity::High => "1;31",
+        Severity::Medium => "1;33",
+        Severity::Low => "1;36",
+        Severity::Info => "1",
+    }
 }
 
 /// A mail's subject: `[HIGH] what happened (cluster)`.

@@ -1,5 +1,6 @@
 //! `lanner replay`: archives through the same engine, on every core.
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::output::{Format, JsonWriter, colour};
 use super::setup::{self, Setup};
 use crate::alert::escape::printable;
 use crate::alert::group::{Groups, alert_of};
+use crate::alert::incident::{Incident, Step};
 use crate::alert::{Alert, Severity, render};
 use crate::config::{Period, Profile};
 use crate::detect::Engine;
@@ -46,6 +48,9 @@ pub struct Arguments {
     /// Print every match with its outcome instead of alerts.
     #[arg(long)]
     each: bool,
+    /// Print incidents, which are alerts that belong together, instead of alerts.
+    #[arg(long, conflicts_with = "each")]
+    incidents: bool,
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Exit with code 3 if an alert is at least this grave.
@@ -95,14 +100,20 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
 
     let format = Format::or_default(arguments.format);
+    let mut groups = Groups::default();
+    groups
+        .incidents
+        .set_window(config.alert.incident_window.signed());
     let mut printer = Printer {
         engine: &engine,
         out: io::BufWriter::with_capacity(1 << 16, io::stdout().lock()),
         format,
         each: arguments.each,
+        incidents: arguments.incidents,
         first: true,
-        groups: Groups::default(),
+        groups,
         closed: Vec::new(),
+        stories: Vec::new(),
         worst: None,
         failed: None,
         progress: Progress::new(),
@@ -131,6 +142,7 @@ struct Each<'a> {
     id: &'a str,
     fingerprint: &'a str,
     notification_id: &'a str,
+    incident: Option<&'a str>,
     detector: &'a crate::alert::DetectorRef,
     covers: &'a [String],
     severity: Severity,
@@ -160,9 +172,12 @@ struct Printer<'e, W: Write> {
     out: W,
     format: Format,
     each: bool,
+    incidents: bool,
     first: bool,
     groups: Groups,
     closed: Vec<Alert>,
+    /// Incidents that nothing can join any more.
+    stories: Vec<Incident>,
     worst: Option<Severity>,
     failed: Option<anyhow::Error>,
     progress: Progress,
@@ -180,6 +195,9 @@ impl<W: Write> Observer for Printer<'_, W> {
         } else if judgement.outcome == Outcome::Alert {
             let time = judgement.found.occurrence.clock();
             self.closed.extend(self.groups.close_quiet(time));
+            let stories = self.groups.incidents.close_quiet(time);
+            self.stories
+                .extend(stories.into_iter().map(|closing| closing.incident));
             self.groups
                 .add(self.engine, &judgement, time, SignedDuration::MAX);
         }
@@ -215,6 +233,7 @@ impl<W: Write> Printer<'_, W> {
             id: &alert.id,
             fingerprint: &alert.fingerprint,
             notification_id: &alert.notification_id,
+            incident: alert.incident.as_deref(),
             detector: &alert.detector,
             covers: &detector.covers,
             severity: alert.severity,
@@ -265,23 +284,64 @@ impl<W: Write> Printer<'_, W> {
             return Ok(self.worst);
         }
         self.closed.extend(self.groups.close_all());
-        self.closed
-            .sort_by(|a, b| (a.first_seen, &a.id).cmp(&(b.first_seen, &b.id)));
-        if self.format == Format::Table {
+        let stories = self.groups.incidents.close_all();
+        self.stories
+            .extend(stories.into_iter().map(|closing| closing.incident));
+        let Printer {
+            mut out,
+            format,
+            closed: mut alerts,
+            stories: mut incidents,
+            ..
+        } = self;
+        settle(&mut alerts, &mut incidents);
+        if format == Format::Table {
             let colour = colour();
-            for alert in &self.closed {
-                writeln!(self.out, "{}", render::terminal(alert, colour))?;
+            let several = incidents.iter().filter(|incident| incident.steps.len() > 1);
+            for incident in several {
+                writeln!(out, "{}", render::incident(incident, colour))?;
             }
-            self.out.flush()?;
+            for alert in alerts.iter().filter(|_| !self.incidents) {
+                writeln!(out, "{}", render::terminal(alert, colour))?;
+            }
+            out.flush()?;
+        } else if self.incidents {
+            let mut json = JsonWriter::new(out, format);
+            for incident in &incidents {
+                json.write(incident)?;
+            }
+            json.finish()?;
         } else {
-            let mut json = JsonWriter::new(self.out, self.format);
-            for alert in &self.closed {
+            let mut json = JsonWriter::new(out, format);
+            for alert in &alerts {
                 json.write(alert)?;
             }
             json.finish()?;
         }
         Ok(self.worst)
     }
+}
+
+/// Puts both in the order of time, and names in each alert its incident as it turned out to be.
+fn settle(alerts: &mut [Alert], incidents: &mut [Incident]) {
+    incidents.sort_by(|a, b| (a.first_seen, &a.id).cmp(&(b.first_seen, &b.id)));
+    let mut steps: HashMap<&str, Vec<(&Step, &str)>> = HashMap::new();
+    for incident in incidents.iter() {
+        for step in &incident.steps {
+            let of = steps.entry(&step.fingerprint).or_default();
+            of.push((step, &incident.id));
+        }
+    }
+    for alert in alerts.iter_mut() {
+        let of = steps.get(alert.fingerprint.as_str());
+        let mut of = of.into_iter().flatten();
+        let within =
+            |step: &Step| step.first_seen <= alert.first_seen && alert.first_seen <= step.last_seen;
+        if let Some((_, incident)) = of.find(|(step, _)| within(step)) {
+            alert.incident = Some((*incident).to_owned());
+        }
+    }
+    alerts.sort_by(|a, b| (a.first_seen, &a.id).cmp(&(b.first_seen, &b.id)));
 }
 
 /// A line on a terminal's standard error that shows how far the reading has got.

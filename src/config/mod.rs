@@ -190,6 +190,10 @@ pub struct AlertConfig {
     pub profile: Profile,
     /// An alert that stays open and goes on is notified again after this time.
     pub repeat_interval: Period,
+    /// Alerts with something in common, no further apart than this, are one incident.
+    pub incident_window: Period,
+    /// The least time between two notifications of one incident that got no graver.
+    pub incident_debounce: Period,
 }
 
 /// Which kinds of detectors raise alerts.

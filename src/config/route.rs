@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer};
 
+use crate::alert::incident::Send;
 use crate::alert::{Alert, Kind, Severity};
 use crate::event::site::Names;
 
@@ -26,6 +27,9 @@ pub struct Route {
     /// Globs over receivers' names: `webhook.soc`, `email.*`, `stdout`.
     #[serde(deserialize_with = "receiver_globs")]
     pub receivers: Vec<String>,
+    /// What they are sent: alerts one by one, or the incidents that these belong to.
+    #[serde(default)]
+    pub send: Send,
     /// Whether the routes below are looked at too.
     #[serde(default, rename = "continue")]
     pub go_on: bool,
@@ -76,10 +80,21 @@ impl Config {
     /// The receivers of an alert, each once, in the order of [`Config::receivers`]: those of the
     /// first route that matches, and of later ones while routes say `continue`.
     pub fn route(&self, subject: Subject<'_>) -> Vec<String> {
+        self.route_of(subject, Send::Alerts)
+    }
+
+    /// As [`Config::route`], of receivers that take the alert's incident in its place.
+    pub fn route_incidents(&self, subject: Subject<'_>) -> Vec<String> {
+        self.route_of(subject, Send::Incidents)
+    }
+
+    fn route_of(&self, subject: Subject<'_>, send: Send) -> Vec<String> {
         let mut wanted: Vec<&str> = Vec::new();
         for route in &self.route {
             if route.matches(subject) {
-                wanted.extend(route.receivers.iter().map(String::as_str));
+                if route.send == send {
+                    wanted.extend(route.receivers.iter().map(String::as_str));
+                }
                 if !route.go_on {
                     break;
                 }
@@ -97,11 +112,15 @@ impl Config {
 impl Config {
     /// Those of an alert's receivers that are told when it closes.
     pub fn route_closed(&self, subject: Subject<'_>) -> Vec<String> {
+        self.told_closing(self.route(subject))
+    }
+
+    /// Those of `receivers` that are told of closings.
+    pub fn told_closing(&self, mut receivers: Vec<String>) -> Vec<String> {
         let told: Vec<String> = self
             .receivers_and_closing()
             .filter_map(|(name, closing)| closing.then_some(name))
             .collect();
-        let mut receivers = self.route(subject);
         receivers.retain(|name| told.contains(name));
         receivers
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+use crate::alert::incident::{self, Incident};
 use crate::alert::{Alert, Severity};
 
 pub use queue::{Deliveries, Options, Wake, start};
@@ -30,13 +31,27 @@ pub struct Notification {
     /// The idempotency key, the same at every attempt.
     pub notification_id: String,
     pub severity: Severity,
-    /// The alert as JSON.
+    /// The alert or incident as JSON.
     pub body: String,
 }
 
 impl Notification {
+    /// The alert, or the incident in an alert's shape.
     pub fn alert(&self) -> Result<Alert, serde_json::Error> {
-        serde_json::from_str(&self.body)
+        match self.incident() {
+            Some(incident) => Ok(incident?.to_alert()),
+            None => serde_json::from_str(&self.body),
+        }
+    }
+
+    /// The incident; `None` of an alert.
+    pub fn incident(&self) -> Option<Result<Incident, serde_json::Error>> {
+        #[derive(serde::Deserialize)]
+        struct Kind {
+            schema: String,
+        }
+        let kind: Kind = serde_json::from_str(&self.body).ok()?;
+        (kind.schema == incident::SCHEMA).then(|| serde_json::from_str(&self.body))
     }
 }
 

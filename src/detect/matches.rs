@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::index::DetectorIndex;
 use crate::alert::{Actor, ObjectId, Severity, SourceIp};
 use crate::decode::RecordPosition;
+use crate::event::trace::{self, Trace};
 use crate::event::{Category, Field, FieldValue, Stage, View};
 use crate::source::Partition;
 
@@ -87,6 +88,10 @@ pub struct Occurrence {
     pub source_ip: SourceIp,
     pub user_agent: String,
     pub object: ObjectId,
+    /// What the event may share with others of its incident.
+    pub traces: Vec<Trace>,
+    /// Where the address is, in words.
+    pub came_from: &'static str,
     /// Verb, URI and code, on one line.
     pub excerpt: String,
     pub partition: Arc<Partition>,
@@ -178,6 +183,8 @@ impl Occurrence {
                 namespace: text(Field::ObjectNs),
                 name: text(Field::ObjectName),
             },
+            traces: trace::traces(view),
+            came_from: trace::place(view),
             excerpt,
             partition: Arc::clone(partition),
             position,

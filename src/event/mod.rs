@@ -32,6 +32,7 @@ pub mod site;
 pub mod site_defaults;
 pub mod source_ip;
 pub mod target;
+pub mod trace;
 pub mod view;
 pub mod workload;
 

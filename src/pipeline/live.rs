@@ -18,8 +18,8 @@ use jiff::Timestamp;
 use super::memory::Memory;
 use super::tally::Tally;
 use super::work::{Output, TimeRange, Worker};
-use crate::alert::group::Cause;
-use crate::alert::{Alert, redact};
+use crate::alert::group::{Cause, Told};
+use crate::alert::{Alert, Severity, redact};
 use crate::config::{Config, Subject};
 use crate::deliver::Wake;
 use crate::detect::order::Learning;
@@ -260,7 +260,8 @@ impl Judging {
         let watermark = self.watermark();
         self.observer.watermark(watermark);
         let closed = self.memory.groups.close_quiet(watermark);
-        if positions.is_empty() && closed.is_empty() {
+        let told = self.tell_incidents(watermark, enqueued, &mut commit);
+        if positions.is_empty() && closed.is_empty() && !told {
             return true;
         }
         self.tell_closed(closed, &mut commit);
@@ -300,14 +301,28 @@ impl Judging {
                 continue;
             }
             let now = Timestamp::now();
-            let Some((alert, cause)) =
-                self.memory
-                    .groups
-                    .add(&done.engine, &judgement, now, repeat)
+            let Some(Told {
+                alert,
+                cause,
+                incident,
+            }) = self
+                .memory
+                .groups
+                .add(&done.engine, &judgement, now, repeat)
             else {
                 continue;
             };
-            let receivers = settings.config.route(Subject::from(&alert));
+            let mut receivers = settings.config.route(Subject::from(&alert));
+            let of_incidents = settings.config.route_incidents(Subject::from(&alert));
+            match incident {
+                Some(incident) => self.memory.groups.incidents.tell(incident, of_incidents),
+                // What belongs to no incident is told by itself.
+                None => {
+                    receivers.extend(of_incidents);
+                    receivers.sort();
+                    receivers.dedup();
+                }
+            }
             self.observer.notified(&alert, cause, receivers.len());
             notify(&alert, receivers, done.enqueued, commit);
         }
@@ -322,6 +337,47 @@ impl Judging {
             alert.detected_at = Some(Timestamp::now());
             notify(&alert, receivers, None, commit);
         }
+    }
+
+    /// Incidents with news, and ones that closed, to the receivers that take incidents. Says whether
+    /// anything is to be written.
+    fn tell_incidents(
+        &mut self,
+        watermark: Timestamp,
+        enqueued: Option<Timestamp>,
+        commit: &mut Commit,
+    ) -> bool {
+        let settings = self.settings.load();
+        let alert = &settings.config.alert;
+        let now = Timestamp::now();
+        let incidents = &mut self.memory.groups.incidents;
+        incidents.set_window(alert.incident_window.signed());
+        let due = incidents.take_due(now, alert.incident_debounce.signed());
+        let closed = incidents.close_quiet(watermark);
+        let news = !due.is_empty() || !closed.is_empty();
+        for (incident, receivers) in due {
+            let id = &incident.notification_id;
+            notification(
+                id,
+                incident.severity,
+                &incident,
+                receivers,
+                enqueued,
+                commit,
+            );
+        }
+        for closing in closed {
+            let mut incident = closing.incident;
+            incident.notification_id = format!("{}-closed", incident.id);
+            incident.detected_at = Some(now);
+            let receivers = match closing.owed {
+                true => closing.receivers,
+                false => settings.config.told_closing(closing.receivers),
+            };
+            let id = &incident.notification_id;
+            notification(id, incident.severity, &incident, receivers, None, commit);
+        }
+        news
     }
 
     /// Event time that no partition will fall behind; wall time where all are read to their end, so
@@ -388,22 +444,34 @@ impl Judging {
     }
 }
 
-/// One notification for each receiver, all with the same id.
 fn notify(alert: &Alert, receivers: Vec<String>, enqueued: Option<Timestamp>, commit: &mut Commit) {
+    let id = &alert.notification_id;
+    notification(id, alert.severity, alert, receivers, enqueued, commit);
+}
+
+/// One notification for each receiver, all with the same id.
+fn notification(
+    id: &str,
+    severity: Severity,
+    message: &impl serde::Serialize,
+    receivers: Vec<String>,
+    enqueued: Option<Timestamp>,
+    commit: &mut Commit,
+) {
     if receivers.is_empty() {
         return;
     }
-    let body = match serde_json::to_string(alert) {
+    let body = match serde_json::to_string(message) {
         Ok(body) => body,
         Err(error) => {
-            tracing::error!(%error, detector = %alert.detector.id, "an alert cannot be written");
+            tracing::error!(%error, id, "a notification cannot be written");
             return;
         }
     };
     let new = receivers.into_iter().map(|receiver| NewNotification {
-        notification_id: alert.notification_id.clone(),
+        notification_id: id.to_owned(),
         receiver,
-        severity: alert.severity,
+        severity,
         body: body.clone(),
         enqueued,
     });

@@ -11,7 +11,7 @@ use crate::detect::order::{self, Learning};
 use crate::store::Recovered;
 
 /// Version of what is written. Another one is not read: the state is learned anew, and that is said.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 #[derive(Debug)]
 pub struct Memory {
@@ -96,6 +96,7 @@ impl Memory {
     pub fn entries(&self) -> Vec<(&'static str, usize)> {
         let mut entries = self.judge.entries().to_vec();
         entries.push(("alerts", self.groups.len()));
+        entries.push(("incidents", self.groups.incidents.len()));
         entries
     }
 

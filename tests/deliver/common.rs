@@ -100,6 +100,7 @@ pub fn alert(notification_id: &str, severity: Severity) -> Alert {
         id: "5d1f0c".to_owned(),
         fingerprint: "77aa01".to_owned(),
         notification_id: notification_id.to_owned(),
+        incident: None,
         detector: DetectorRef {
             id: "pod-exec".to_owned(),
             revision: 1,

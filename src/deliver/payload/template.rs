@@ -91,6 +91,7 @@ fn full() -> Alert {
         id: "0".to_owned(),
         fingerprint: "0".to_owned(),
         notification_id: "0-1".to_owned(),
+        incident: None,
         detector: DetectorRef {
             id: "sample".to_owned(),
             revision: 1,

@@ -1,0 +1,649 @@
+//! The open incidents: findings joined by shared traces, converging whatever order they come in.
+//!
+//! Of each trace the stretches of time are kept in which no two uses lie further apart than the
+//! window; an incident is what hangs together over such stretches. The union of stretches does not
+//! depend on the order of its parts, and neither do the steps, which are kept by alert and actor.
+//! Everything is bounded: what no longer fits is counted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Incident, SCHEMA, Step, account, short};
+use crate::alert::{Alert, Kind, Severity, Status};
+use crate::detect::matches::{Digest128, DigestHasher, Match};
+use crate::detect::techniques;
+use crate::event::trace::{Trace, TraceKind};
+
+/// Open incidents kept at most; beyond, the one longest without a finding closes.
+const MAX_OPEN: usize = 10_000;
+
+/// Steps and stretches of traces that one incident keeps.
+const MAX_STEPS: usize = 128;
+const MAX_LINKS: usize = 512;
+
+/// Audit IDs that one step keeps.
+const MAX_AUDIT_IDS: usize = 32;
+
+/// Ids that an incident was told under before.
+const MAX_TOLD: usize = 16;
+
+type Digests<V> = HashMap<Digest128, V, BuildHasherDefault<DigestHasher>>;
+
+/// A finding as it joins: its match, the alert it went to, and what the account shows of it.
+#[derive(Debug)]
+pub struct Finding<'f> {
+    pub found: &'f Match,
+    pub alert: &'f Alert,
+    pub fingerprint: Digest128,
+}
+
+/// All open incidents.
+#[derive(Debug)]
+pub struct Incidents {
+    /// Seconds of event time.
+    window: i64,
+    open: Digests<Open>,
+    /// By trace: stretches of time and whose they are.
+    traces: Digests<Vec<Stretch>>,
+    /// By the time at which they close if nothing more comes.
+    by_end: BTreeSet<(i64, Digest128)>,
+    changed: BTreeSet<Digest128>,
+    closed: Vec<Digest128>,
+    /// To be told to receivers of incidents.
+    due: BTreeSet<Digest128>,
+    displaced: Vec<Closing>,
+}
+
+/// An incident that nothing can join any more.
+#[derive(Debug)]
+pub struct Closing {
+    pub incident: Incident,
+    /// Those who were told of it, or are to be.
+    pub receivers: Vec<String>,
+    /// It holds news that its receivers were not told yet.
+    pub owed: bool,
+}
+
+impl Default for Incidents {
+    fn default() -> Incidents {
+        Incidents::new(SignedDuration::from_hours(12))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    first: i64,
+    last: i64,
+    incident: Digest128,
+}
+
+/// A stretch of one trace within an incident.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Link {
+    key: u128,
+    trace: Trace,
+    first: i64,
+    last: i64,
+    /// Findings in it.
+    count: u64,
+}
+
+/// An open incident.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Open {
+    cluster: String,
+    cluster_name: String,
+    links: Vec<Link>,
+    steps: BTreeMap<StepKey, Kept>,
+    beyond: u64,
+    /// Receivers that take it as an incident.
+    receivers: BTreeSet<String>,
+    told: Told,
+    /// Something is to be told that was not yet.
+    owed: bool,
+}
+
+/// What receivers know of an incident.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Told {
+    ids: Vec<String>,
+    sequence: u32,
+    severity: Option<Severity>,
+    /// Wall time, seconds.
+    at: i64,
+}
+
+/// The alert's fingerprint, and the actor: an alert that several identities caused is a step of
+/// each of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct StepKey {
+    fingerprint: u128,
+    actor: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Kept {
+    step: Step,
+    /// Time (nanoseconds) and request of the finding that the step shows.
+    shown: (i128, u128),
+    /// Time and request of each audit ID, so that the first of them are kept.
+    requests: BTreeMap<(i128, u128), String>,
+}
+
+impl Open {
+    fn last(&self) -> i64 {
+        self.links.iter().map(|link| link.last).max().unwrap_or(0)
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        self.steps.values().map(|kept| kept.step.severity).max()
+    }
+
+    /// What settles which of several ids an incident has: its earliest step.
+    fn origin(&self) -> (Option<Timestamp>, u128, &str) {
+        self.steps
+            .iter()
+            .map(|(key, kept)| (kept.step.first_seen, key.fingerprint, key.actor.as_str()))
+            .min()
+            .unwrap_or((None, 0, ""))
+    }
+
+    fn id(&self) -> String {
+        let (time, fingerprint, actor) = self.origin();
+        let time = time.map_or(0, |time| time.as_nanosecond());
+        Digest128::of([
+            b"incident".as_slice(),
+            &time.to_be_bytes(),
+            &fingerprint.to_be_bytes(),
+            actor.as_bytes(),
+        ])
+        .hex()
+    }
+
+    fn add(&mut self, finding: &Finding<'_>) {
+        let found = finding.found;
+        let occurrence = &found.occurrence;
+        let time = occurrence.clock().as_nanosecond();
+        let request = (time, occurrence.request.0);
+        let key = StepKey {
+            fingerprint: finding.fingerprint.0,
+            actor: occurrence.actor.user.clone(),
+        };
+        if !self.steps.contains_key(&key) && self.steps.len() >= MAX_STEPS {
+            self.beyond += 1;
+            return;
+        }
+        let new = Kept {
+            shown: request,
+            requests: BTreeMap::from([(request, occurrence.audit_id.clone())]),
+            step: step(finding),
+        };
+        match self.steps.get_mut(&key) {
+            Some(kept) => kept.merge(new),
+            None => {
+                self.steps.insert(key, new);
+            }
+        }
+    }
+
+    fn absorb(&mut self, other: Open) {
+        self.links.extend(other.links);
+        for (key, kept) in other.steps {
+            let full = self.steps.len() >= MAX_STEPS;
+            match self.steps.get_mut(&key) {
+                Some(here) => here.merge(kept),
+                None if full => self.beyond += kept.step.count,
+                None => {
+                    self.steps.insert(key, kept);
+                }
+            }
+        }
+        self.beyond += other.beyond;
+        self.receivers.extend(other.receivers);
+        self.owed |= other.owed;
+        self.told.ids.extend(other.told.ids);
+        self.told.sequence = self.told.sequence.max(other.told.sequence);
+        self.told.severity = self.told.severity.max(other.told.severity);
+        self.told.at = self.told.at.max(other.told.at);
+    }
+
+    fn incident(&self, status: Status) -> Incident {
+        let mut steps: Vec<(&StepKey, Step)> = self
+            .steps
+            .iter()
+            .map(|(key, kept)| {
+                let mut step = kept.step.clone();
+                step.audit_ids = kept
+                    .requests
+                    .values()
+                    .filter(|id| !id.is_empty())
+                    .cloned()
+                    .collect();
+                step.audit_ids.dedup();
+                (key, step)
+            })
+            .collect();
+        steps.sort_by(|(a, first), (b, second)| {
+            (first.first_seen, &first.detector, a).cmp(&(second.first_seen, &second.detector, b))
+        });
+        let steps: Vec<Step> = steps.into_iter().map(|(_, step)| step).collect();
+        let mut tactics = once(steps.iter().flat_map(|step| step.tactics.clone()));
+        tactics.sort_by_key(|tactic| techniques::tactic_order(tactic));
+        let mut joined_by: Vec<Trace> = self
+            .links
+            .iter()
+            .filter(|link| link.count > 1 && link.trace.kind != TraceKind::Alert)
+            .map(|link| link.trace.clone())
+            .collect();
+        joined_by.sort();
+        joined_by.dedup();
+        let id = self.id();
+        Incident {
+            schema: SCHEMA.to_owned(),
+            notification_id: format!("{id}-{}", self.told.sequence.max(1)),
+            replaces: once(self.told.ids.iter().filter(|old| **old != id).cloned()),
+            id,
+            severity: self.severity().unwrap_or(Severity::Info),
+            status,
+            summary: account::headline(&steps, &tactics),
+            account: account::paragraph(&steps, &tactics, self.beyond),
+            cluster: self.cluster.clone(),
+            cluster_name: self.cluster_name.clone(),
+            first_seen: steps.iter().filter_map(|step| step.first_seen).min(),
+            last_seen: steps.iter().filter_map(|step| step.last_seen).max(),
+            detected_at: steps.iter().filter_map(|step| step.last_seen).max(),
+            count: steps.iter().map(|step| step.count).sum::<u64>() + self.beyond,
+            actors: once(steps.iter().map(|step| step.actor.clone())),
+            source_ips: once(steps.iter().filter_map(|s| s.source_ip.address.clone())),
+            tactics,
+            attack: once(steps.iter().flat_map(|step| step.attack.clone())),
+            joined_by,
+            steps,
+            beyond: self.beyond,
+        }
+    }
+}
+
+impl Kept {
+    /// What is kept of two parts of one step depends on neither's coming first.
+    fn merge(&mut self, other: Kept) {
+        let graver = other.step.severity > self.step.severity
+            || other.step.severity == self.step.severity && other.shown < self.shown;
+        let count = self.step.count + other.step.count;
+        let first = [self.step.first_seen, other.step.first_seen];
+        let last = [self.step.last_seen, other.step.last_seen];
+        if graver {
+            self.step = other.step;
+            self.shown = other.shown;
+        }
+        self.step.count = count;
+        self.step.first_seen = first.into_iter().flatten().min();
+        self.step.last_seen = last.into_iter().flatten().max();
+        self.requests.extend(other.requests);
+        while self.requests.len() > MAX_AUDIT_IDS {
+            self.requests.pop_last();
+        }
+    }
+}
+
+fn step(finding: &Finding<'_>) -> Step {
+    let Finding { found, alert, .. } = finding;
+    let occurrence = &found.occurrence;
+    let tactics = alert.attack.iter().filter_map(|id| {
+        let first = techniques::tactics(id).first()?;
+        Some((*first).to_owned())
+    });
+    Step {
+        alert: alert.id.clone(),
+        fingerprint: alert.fingerprint.clone(),
+        detector: alert.detector.id.clone(),
+        title: alert.detector.title.clone(),
+        kind: alert.detector.kind,
+        severity: found.severity,
+        summary: short(&found.summary),
+        actor: occurrence.actor.user.clone(),
+        impersonated: occurrence.actor.impersonated.clone(),
+        source_ip: occurrence.source_ip.clone(),
+        place: occurrence.came_from.to_owned(),
+        user_agent: short(&occurrence.user_agent),
+        object: crate::alert::ObjectId {
+            name: short(&occurrence.object.name),
+            ..occurrence.object.clone()
+        },
+        tactics: once(tactics),
+        attack: alert.attack.clone(),
+        first_seen: occurrence.time,
+        last_seen: occurrence.time,
+        count: 1,
+        audit_ids: Vec::new(),
+    }
+}
+
+/// Each once, in the order of their first.
+fn once(items: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    items.filter(|item| seen.insert(item.clone())).collect()
+}
+
+impl Incidents {
+    /// Findings further apart than `window` (event time) are not joined by what they share.
+    pub fn new(window: SignedDuration) -> Incidents {
+        Incidents {
+            window: window.as_secs().max(1),
+            open: Digests::default(),
+            traces: Digests::default(),
+            by_end: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            closed: Vec::new(),
+            due: BTreeSet::new(),
+            displaced: Vec::new(),
+        }
+    }
+
+    /// Another window, as after a reload; what is joined stays joined.
+    pub fn set_window(&mut self, window: SignedDuration) {
+        let window = window.as_secs().max(1);
+        if window != self.window {
+            self.window = window;
+            self.by_end = self
+                .open
+                .iter()
+                .map(|(key, open)| (open.last().saturating_add(window), *key))
+                .collect();
+        }
+    }
+
+    /// Adds a finding; gives the key and the id of its incident. Hygiene is part of none.
+    pub fn add(&mut self, finding: &Finding<'_>) -> Option<(Digest128, String)> {
+        if finding.alert.detector.kind == Kind::Hygiene {
+            return None;
+        }
+        let occurrence = &finding.found.occurrence;
+        let now = occurrence.clock().as_second();
+        let traces = match occurrence.traces.as_slice() {
+            [] => vec![Trace {
+                kind: TraceKind::Alert,
+                value: format!("{} {}", finding.fingerprint.hex(), occurrence.actor.user),
+            }],
+            traces => traces.to_vec(),
+        };
+        let keyed: Vec<(Digest128, Trace)> = traces
+            .into_iter()
+            .map(|trace| (digest(&occurrence.cluster, &trace), trace))
+            .collect();
+        let near = |first: i64, last: i64| {
+            now >= first.saturating_sub(self.window) && now <= last.saturating_add(self.window)
+        };
+        let touched: BTreeSet<Digest128> = keyed
+            .iter()
+            .filter_map(|(key, _)| self.traces.get(key))
+            .flatten()
+            .filter(|stretch| near(stretch.first, stretch.last))
+            .map(|stretch| stretch.incident)
+            .collect();
+        // Of several that turn out to be one, the one with most to move stays where it is.
+        let key = touched
+            .iter()
+            .copied()
+            .max_by_key(|key| self.open.get(key).map_or(0, |open| open.links.len()))
+            .unwrap_or_else(|| {
+                Digest128::of([
+                    &finding.fingerprint.bytes()[..],
+                    &occurrence.request.bytes(),
+                    &now.to_be_bytes(),
+                ])
+            });
+        let mut open = self.take(key).unwrap_or_else(|| Open {
+            cluster: occurrence.cluster.to_string(),
+            cluster_name: occurrence.cluster_name.clone(),
+            links: Vec::new(),
+            steps: BTreeMap::new(),
+            beyond: 0,
+            receivers: BTreeSet::new(),
+            told: Told::default(),
+            owed: false,
+        });
+        for other in touched.into_iter().filter(|other| *other != key) {
+            self.due.remove(&other);
+            if let Some(absorbed) = self.take(other) {
+                self.closed.push(other);
+                self.changed.remove(&other);
+                open.absorb(absorbed);
+            }
+        }
+        for (trace_key, trace) in keyed {
+            let mut link = Link {
+                key: trace_key.0,
+                trace,
+                first: now,
+                last: now,
+                count: 1,
+            };
+            let window = self.window;
+            open.links.retain(|other| {
+                let apart = other.key != link.key
+                    || now < other.first.saturating_sub(window)
+                    || now > other.last.saturating_add(window);
+                if !apart {
+                    link.first = link.first.min(other.first);
+                    link.last = link.last.max(other.last);
+                    link.count += other.count;
+                }
+                apart
+            });
+            if open.links.len() < MAX_LINKS {
+                open.links.push(link);
+            }
+        }
+        open.add(finding);
+        let id = open.id();
+        if open.owed {
+            self.due.insert(key);
+        }
+        self.put(key, open);
+        self.changed.insert(key);
+        if self.open.len() > MAX_OPEN
+            && let Some((_, first)) = self.by_end.first().copied()
+        {
+            let displaced = self.close(first);
+            self.displaced.extend(displaced);
+        }
+        Some((key, id))
+    }
+
+    /// `receivers` take the incident in place of an alert of it, which is to be told now.
+    pub fn tell(&mut self, key: Digest128, receivers: Vec<String>) {
+        if let Some(open) = self.open.get_mut(&key)
+            && !receivers.is_empty()
+        {
+            open.receivers.extend(receivers);
+            open.owed = true;
+            self.due.insert(key);
+            self.changed.insert(key);
+        }
+    }
+
+    /// Incidents to tell at `now` (wall time), with their receivers: new ones and ones that became
+    /// graver at once, others when `debounce` has passed since they were last told.
+    pub fn take_due(
+        &mut self,
+        now: Timestamp,
+        debounce: SignedDuration,
+    ) -> Vec<(Incident, Vec<String>)> {
+        let mut told = Vec::new();
+        let due = std::mem::take(&mut self.due);
+        for key in due {
+            let Some(open) = self.open.get_mut(&key) else {
+                continue;
+            };
+            let severity = open.severity();
+            let waits = open.told.sequence > 0
+                && severity <= open.told.severity
+                && now.as_second() - open.told.at < debounce.as_secs();
+            if waits {
+                self.due.insert(key);
+                continue;
+            }
+            let mut incident = Open::told(open, severity, now);
+            incident.detected_at = Some(now);
+            told.push((incident, open.receivers.iter().cloned().collect()));
+            self.changed.insert(key);
+        }
+        told
+    }
+
+    /// Closes the incidents that nothing can join any more at `now` (event time), and gives them.
+    pub fn close_quiet(&mut self, now: Timestamp) -> Vec<Closing> {
+        let now = now.as_second();
+        let mut closed = std::mem::take(&mut self.displaced);
+        while let Some((end, key)) = self.by_end.first().copied()
+            && end < now
+        {
+            closed.extend(self.close(key));
+        }
+        closed
+    }
+
+    /// Closes what is still open, as at the end of an archive.
+    pub fn close_all(&mut self) -> Vec<Closing> {
+        self.close_quiet(Timestamp::MAX)
+    }
+
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn close(&mut self, key: Digest128) -> Option<Closing> {
+        let open = self.take(key)?;
+        self.changed.remove(&key);
+        self.due.remove(&key);
+        self.closed.push(key);
+        Some(Closing {
+            incident: open.incident(Status::Closed),
+            receivers: open.receivers.iter().cloned().collect(),
+            owed: open.owed,
+        })
+    }
+
+    fn take(&mut self, key: Digest128) -> Option<Open> {
+        let open = self.open.remove(&key)?;
+        self.by_end
+            .remove(&(open.last().saturating_add(self.window), key));
+        for link in &open.links {
+            let trace = Digest128(link.key);
+            if let Some(stretches) = self.traces.get_mut(&trace) {
+                stretches.retain(|stretch| stretch.incident != key);
+                if stretches.is_empty() {
+                    self.traces.remove(&trace);
+                }
+            }
+        }
+        Some(open)
+    }
+
+    fn put(&mut self, key: Digest128, open: Open) {
+        for link in &open.links {
+            self.traces
+                .entry(Digest128(link.key))
+                .or_default()
+                .push(Stretch {
+                    first: link.first,
+                    last: link.last,
+                    incident: key,
+                });
+        }
+        self.by_end
+            .insert((open.last().saturating_add(self.window), key));
+        self.open.insert(key, open);
+    }
+
+    /// What changed since the last call.
+    pub fn take_delta(&mut self) -> Delta {
+        let changed = std::mem::take(&mut self.changed);
+        Delta {
+            closed: std::mem::take(&mut self.closed)
+                .into_iter()
+                .map(|key| key.0)
+                .collect(),
+            changed: changed
+                .into_iter()
+                .filter_map(|key| self.open.get(&key).map(|open| (key.0, open.clone())))
+                .collect(),
+        }
+    }
+
+    /// Puts back what [`Incidents::take_delta`] gave. What was to be told and was not is due.
+    pub fn apply(&mut self, delta: Delta) {
+        for key in delta.closed {
+            self.take(Digest128(key));
+            self.due.remove(&Digest128(key));
+        }
+        for (key, open) in delta.changed {
+            let key = Digest128(key);
+            self.take(key);
+            match open.owed {
+                true => self.due.insert(key),
+                false => self.due.remove(&key),
+            };
+            self.put(key, open);
+        }
+        self.closed.clear();
+    }
+
+    pub fn snapshot(&self) -> Delta {
+        Delta {
+            closed: Vec::new(),
+            changed: self
+                .open
+                .iter()
+                .map(|(key, open)| (key.0, open.clone()))
+                .collect(),
+        }
+    }
+}
+
+impl Open {
+    /// The incident as it is told now, which is remembered.
+    fn told(open: &mut Open, severity: Option<Severity>, now: Timestamp) -> Incident {
+        open.told.sequence += 1;
+        open.told.at = now.as_second();
+        open.told.severity = severity;
+        open.owed = false;
+        let incident = open.incident(Status::Open);
+        if !open.told.ids.contains(&incident.id) {
+            open.told.ids.push(incident.id.clone());
+        }
+        if open.told.ids.len() > MAX_TOLD {
+            open.told.ids.remove(0);
+        }
+        incident
+    }
+}
+
+fn digest(cluster: &str, trace: &Trace) -> Digest128 {
+    Digest128::of([
+        cluster.as_bytes(),
+        &[trace.kind as u8],
+        trace.value.as_bytes(),
+    ])
+}
+
+/// What one batch of findings did to the open incidents; a snapshot is the delta from nothing.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Delta {
+    closed: Vec<u128>,
+    changed: Vec<(u128, Open)>,
+}
+
+impl Delta {
+    pub fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.changed.is_empty()
+    }
+}

@@ -1,0 +1,337 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use proptest::prelude::*;
+
+use super::*;
+use crate::alert::group::{Groups, alert_of};
+use crate::decode::RecordPosition;
+use crate::detect::Outcome;
+use crate::detect::matches::{Digest128, Match, Occurrence, StateKey};
+use crate::detect::order::Judgement;
+use crate::detect::{Detector, Engine, load};
+use crate::event::trace::TraceKind;
+use crate::event::{Category, Stage};
+use crate::source::Partition;
+
+const BEGIN: i64 = 1_790_000_000;
+const HOUR: i64 = 3_600;
+
+fn detectors() -> Vec<Detector> {
+    load::load(&load::shipped(), &[]).expect("the shipped detectors load")
+}
+
+fn index(detectors: &[Detector], id: &str) -> crate::detect::index::DetectorIndex {
+    let place = detectors.iter().position(|detector| detector.id == id);
+    place.expect("a shipped detector") as _
+}
+
+/// `user` does something at `seconds` that leaves `traces`.
+fn judgement(
+    detectors: &[Detector],
+    id: &str,
+    user: &str,
+    seconds: i64,
+    traces: &[(TraceKind, &str)],
+) -> Judgement {
+    let time = Timestamp::from_second(BEGIN + seconds).expect("a time");
+    let traces = traces
+        .iter()
+        .map(|(kind, value)| Trace {
+            kind: *kind,
+            value: (*value).to_owned(),
+        })
+        .collect();
+    let audit_id = format!("{id} {user} {seconds}");
+    let occurrence = Occurrence {
+        request: Digest128::of([audit_id.as_bytes()]),
+        has_audit_id: true,
+        time: Some(time),
+        stage: Stage::ResponseComplete,
+        verb: "get".to_owned(),
+        audit_id,
+        cluster: "/c".into(),
+        cluster_name: "c".to_owned(),
+        category: Category::KubeAudit,
+        actor: Actor {
+            user: user.to_owned(),
+            ..Actor::default()
+        },
+        source_ip: SourceIp {
+            address: Some("203.0.113.9".to_owned()),
+            ..SourceIp::default()
+        },
+        user_agent: "curl".to_owned(),
+        object: ObjectId::default(),
+        traces,
+        came_from: "outside the trusted networks",
+        excerpt: String::new(),
+        partition: Arc::new(Partition {
+            source: "s".into(),
+            id: "0".into(),
+        }),
+        position: RecordPosition {
+            chunk: 0,
+            offset: 0,
+        },
+    };
+    let found = Match {
+        detector: index(detectors, id),
+        severity: Severity::High,
+        exception: None,
+        group: vec![user.to_owned()],
+        state: StateKey::None,
+        summary: format!("{user} (203.0.113.9) did {id}"),
+        note: None,
+        occurrence: Arc::new(occurrence),
+    };
+    Judgement {
+        found,
+        outcome: Outcome::Alert,
+        reason: String::new(),
+    }
+}
+
+fn add(incidents: &mut Incidents, detectors: &[Detector], judgement: &Judgement) -> Digest128 {
+    let detector = &detectors[judgement.found.detector as usize];
+    let alert = alert_of(detector, judgement, Timestamp::UNIX_EPOCH);
+    let fingerprint = u128::from_str_radix(&alert.fingerprint, 16).expect("hexadecimal");
+    let finding = Finding {
+        found: &judgement.found,
+        alert: &alert,
+        fingerprint: Digest128(fingerprint),
+    };
+    incidents.add(&finding).expect("no hygiene").0
+}
+
+fn closed(incidents: &mut Incidents) -> Vec<Incident> {
+    let mut closed: Vec<Incident> = incidents
+        .close_all()
+        .into_iter()
+        .map(|closing| closing.incident)
+        .collect();
+    closed.sort_by(|a, b| a.id.cmp(&b.id));
+    closed
+}
+
+const EVE: (TraceKind, &str) = (TraceKind::Identity, "eve");
+
+#[test]
+fn steps_are_joined_over_what_they_share_and_told_in_order() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    let token = (TraceKind::Credential, "JTI=1");
+    let account = (TraceKind::Identity, "sa");
+    for (id, user, seconds, traces) in [
+        ("token-requested", "eve", 120, &[EVE, token][..]),
+        ("permissions-listed", "eve", 0, &[EVE]),
+        ("secrets-listed", "sa", 600, &[token, account]),
+        ("pod-exec", "bob", 300, &[(TraceKind::Identity, "bob")]),
+    ] {
+        add(
+            &mut incidents,
+            &detectors,
+            &judgement(&detectors, id, user, seconds, traces),
+        );
+    }
+    let mut closed = closed(&mut incidents);
+    closed.sort_by_key(|incident| incident.steps.len());
+    let [bob, eve] = closed.as_slice() else {
+        panic!("{closed:#?}");
+    };
+    assert_eq!(bob.actors, ["bob"]);
+    assert_eq!(eve.actors, ["eve", "sa"]);
+    let steps: Vec<&str> = eve
+        .steps
+        .iter()
+        .map(|step| step.detector.as_str())
+        .collect();
+    assert_eq!(
+        steps,
+        ["permissions-listed", "token-requested", "secrets-listed"]
+    );
+    assert_eq!(
+        eve.tactics,
+        ["privilege-escalation", "credential-access", "discovery"]
+    );
+    assert_eq!(
+        eve.account,
+        "Between 14:13 and 14:23 UTC on 2026-09-21, eve from 203.0.113.9 (outside the trusted \
+         networks) first did permissions-listed, then did token-requested; then sa did \
+         secrets-listed. In terms of ATT&CK: privilege escalation, credential access and \
+         discovery."
+    );
+    assert_eq!(
+        eve.summary,
+        "eve and another identity: 3 steps within 10 minutes (privilege escalation, credential \
+         access and discovery)"
+    );
+    let joined: Vec<&str> = eve.joined_by.iter().map(|t| t.value.as_str()).collect();
+    assert_eq!(joined, ["eve", "JTI=1"]);
+}
+
+#[test]
+fn what_shares_nothing_or_comes_too_late_is_apart() {
+    let detectors = detectors();
+    let mut incidents = Incidents::new(SignedDuration::from_hours(1));
+    for (id, user, seconds, traces) in [
+        ("pod-exec", "eve", 0, &[EVE][..]),
+        ("secrets-listed", "eve", HOUR + 1, &[EVE]),
+        ("secrets-listed", "", 10, &[]),
+        ("permissions-listed", "", 20, &[]),
+    ] {
+        let judgement = judgement(&detectors, id, user, seconds, traces);
+        add(&mut incidents, &detectors, &judgement);
+    }
+    assert_eq!(incidents.len(), 4);
+    let before = incidents.close_quiet(Timestamp::from_second(BEGIN + HOUR + 30).expect("a time"));
+    assert_eq!(before.len(), 3);
+    // What comes between joins what lies on both sides.
+    let mut incidents = Incidents::new(SignedDuration::from_hours(1));
+    for seconds in [0, 2 * HOUR, HOUR] {
+        let judgement = judgement(&detectors, "pod-exec", "eve", seconds, &[EVE]);
+        add(&mut incidents, &detectors, &judgement);
+    }
+    assert_eq!(incidents.len(), 1);
+}
+
+#[test]
+fn a_receiver_is_told_at_once_then_of_news_when_the_pause_is_over() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    let now = |seconds| Timestamp::from_second(BEGIN + seconds).expect("a time");
+    let pause = SignedDuration::from_secs(30);
+    let step = |incidents: &mut Incidents, id, seconds| {
+        let judgement = judgement(&detectors, id, "eve", seconds, &[EVE]);
+        let key = add(incidents, &detectors, &judgement);
+        incidents.tell(key, vec!["webhook.soc".to_owned()]);
+    };
+    step(&mut incidents, "pod-exec", 10);
+    let told = incidents.take_due(now(0), pause);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].1, ["webhook.soc"]);
+    assert!(told[0].0.notification_id.ends_with("-1"));
+    step(&mut incidents, "secrets-listed", 20);
+    assert!(incidents.take_due(now(10), pause).is_empty());
+    // What is owed is not forgotten by a restart.
+    let snapshot = incidents.snapshot();
+    let mut incidents = Incidents::default();
+    incidents.apply(snapshot);
+    let told = incidents.take_due(now(31), pause);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].0.steps.len(), 2);
+    assert!(told[0].0.notification_id.ends_with("-2"));
+    assert!(told[0].0.replaces.is_empty());
+    // An earlier step, which came late, gives the incident its id.
+    step(&mut incidents, "permissions-listed", 0);
+    let again = incidents.take_due(now(99), pause);
+    assert_eq!(again[0].0.replaces, [told[0].0.id.clone()]);
+    assert!(incidents.take_due(now(999), pause).is_empty());
+    let closed = incidents.close_all();
+    assert_eq!(closed[0].receivers, ["webhook.soc"]);
+    assert_eq!(closed[0].incident.status, Status::Closed);
+    assert!(!closed[0].owed);
+}
+
+#[test]
+fn what_one_hostile_identity_does_is_bounded() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    for i in 0..3_000 {
+        let pod = format!("pod-{i}");
+        let user = format!("eve-{i}");
+        let traces = [EVE, (TraceKind::Pod, pod.as_str())];
+        let judgement = judgement(&detectors, "pod-exec", &user, i, &traces);
+        add(&mut incidents, &detectors, &judgement);
+    }
+    let closed = closed(&mut incidents);
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].count, 3_000);
+    assert_eq!(closed[0].steps.len(), 128);
+    assert!(serde_json::to_vec(&closed[0]).expect("JSON").len() < 200_000);
+}
+
+#[test]
+fn alerts_name_their_incident() {
+    let detectors = detectors();
+    let engine = Engine::new(detectors, Default::default());
+    let mut groups = Groups::default();
+    let mut named = BTreeSet::new();
+    for (id, seconds) in [("pod-exec", 0), ("secrets-listed", 9)] {
+        let judgement = judgement(&engine.detectors, id, "eve", seconds, &[EVE]);
+        let now = judgement.found.occurrence.clock();
+        let told = groups.add(&engine, &judgement, now, SignedDuration::MAX);
+        named.insert(told.expect("it opens").alert.incident);
+    }
+    assert_eq!(named.len(), 1);
+    assert!(named.iter().all(Option::is_some));
+}
+
+#[test]
+fn an_incident_has_an_alerts_shape_for_receivers_that_know_only_these() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    for (id, seconds) in [("pod-exec", 0), ("secrets-listed", 9)] {
+        let judgement = judgement(&detectors, id, "eve", seconds, &[EVE]);
+        add(&mut incidents, &detectors, &judgement);
+    }
+    let incident = &closed(&mut incidents)[0];
+    let alert = incident.to_alert();
+    assert_eq!(alert.detector.title, "Incident of 2 steps");
+    assert_eq!(alert.evidence.len(), 2);
+    assert_eq!(alert.incident.as_deref(), Some(incident.id.as_str()));
+    let json = serde_json::to_string(incident).expect("JSON");
+    let back: Incident = serde_json::from_str(&json).expect("it reads what it writes");
+    assert_eq!(&back, incident);
+}
+
+proptest! {
+    #[test]
+    fn the_order_in_which_findings_come_does_not_matter(
+        findings in prop::collection::vec((0..4_usize, 0..6_i64, 0..40_i64, 0..5_usize, 0..5_usize), 1..40),
+        order in any::<u64>(),
+        cut in 0..40_usize,
+    ) {
+        const IDS: [&str; 4] = ["pod-exec", "secrets-listed", "token-requested", "port-forward"];
+        const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+        let detectors = detectors_once();
+        let judgements: Vec<Judgement> = findings
+            .iter()
+            .map(|(id, hours, minutes, user, pod)| {
+                let traces = [
+                    (TraceKind::Identity, NAMES[*user]),
+                    (TraceKind::Pod, NAMES[*pod]),
+                ];
+                let at = hours * HOUR + minutes * 60;
+                judgement(detectors, IDS[*id], NAMES[*user], at, &traces[..1 + pod % 2])
+            })
+            .collect();
+        let run = |order: &[usize]| {
+            let mut incidents = Incidents::new(SignedDuration::from_mins(45));
+            for (count, at) in order.iter().enumerate() {
+                add(&mut incidents, detectors, &judgements[*at]);
+                if count == cut {
+                    let bytes = postcard::to_stdvec(&incidents.snapshot()).expect("it is written");
+                    incidents = Incidents::new(SignedDuration::from_mins(45));
+                    incidents.apply(postcard::from_bytes(&bytes).expect("it is read"));
+                }
+            }
+            let mut all = closed(&mut incidents);
+            // Which alert a step names is settled by the request that opened the alert.
+            for step in all.iter_mut().flat_map(|incident| &mut incident.steps) {
+                step.alert.clear();
+            }
+            all
+        };
+        let straight: Vec<usize> = (0..judgements.len()).collect();
+        let mut shuffled = straight.clone();
+        shuffled.sort_by_key(|at| (*at as u64 + 1).wrapping_mul(order | 1).rotate_left(17));
+        prop_assert_eq!(run(&straight), run(&shuffled));
+    }
+}
+
+fn detectors_once() -> &'static [Detector] {
+    static DETECTORS: std::sync::LazyLock<Vec<Detector>> = std::sync::LazyLock::new(detectors);
+    &DETECTORS
+}

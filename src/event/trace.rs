@@ -1,0 +1,340 @@
+//! Traces: what a request leaves behind by which others can be told to belong with it.
+//!
+//! An actor, a credential, a pod or an object that two requests share makes them steps of one
+//! incident ([`crate::alert::incident`]). What strangers share is left out: identities of the
+//! platform, namespaces, nodes, the networks that people come from together. Identities that many
+//! use (the local administrator, what deploys) count together with the address they came from, and
+//! an address alone counts only outside the trusted networks and together with the client.
+
+use serde::{Deserialize, Serialize};
+
+use super::actor::{self, Kind};
+use super::source_ip::Class;
+use super::view::View;
+use super::{Fact, Field, FieldValue};
+
+/// What a trace is of; closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceKind {
+    /// An identity: that of the actor, or one that the request made, empowered or took.
+    Identity,
+    /// An identity that many use, with the address it was used from.
+    SharedIdentity,
+    /// The id of a token or certificate.
+    Credential,
+    /// A pod, or the pod that a token is bound to.
+    Pod,
+    /// An object that was written.
+    Object,
+    /// A foreign address and the client that was used there.
+    Address,
+    /// Nothing that may be shared: the alert stands alone.
+    Alert,
+}
+
+/// One trace; `value` may hold anything an attacker wrote, bounded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Trace {
+    pub kind: TraceKind,
+    pub value: String,
+}
+
+/// Bytes of one value; longer ones are told apart by their beginning and length.
+const MAX_VALUE: usize = 300;
+
+/// Subjects beyond which a binding is a list of the staff, not a grant to someone.
+const MAX_SUBJECTS: usize = 3;
+
+/// Where a request came from, in words for people; empty where nothing is known.
+pub fn place(view: &View<'_>) -> &'static str {
+    if view.is(Fact::SourceIpThreat) {
+        "a network known to be bad"
+    } else if view.is(Fact::SourceIpUntrusted) {
+        "outside the trusted networks"
+    } else if view.is(Fact::SourceIpTrusted) {
+        "inside the trusted networks"
+    } else if view.is(Fact::SourceIpNode) {
+        "the nodes' networks"
+    } else {
+        ""
+    }
+}
+
+/// The traces of an event; none of a request by the platform itself.
+pub fn traces(view: &View<'_>) -> Vec<Trace> {
+    let mut traces = Vec::new();
+    if view.is(Fact::ActorPlatform) {
+        return traces;
+    }
+    let mut traces_in = Traces(&mut traces);
+    actor_traces(view, &mut traces_in);
+    object_traces(view, &mut traces_in);
+    traces.sort();
+    traces.dedup();
+    traces
+}
+
+struct Traces<'t>(&'t mut Vec<Trace>);
+
+impl Traces<'_> {
+    fn add(&mut self, kind: TraceKind, value: impl Into<String>) {
+        let mut value = value.into();
+        if value.is_empty() {
+            return;
+        }
+        if value.len() > MAX_VALUE {
+            let length = value.len();
+            value.truncate(value.floor_char_boundary(MAX_VALUE));
+            value.push_str(&format!("… ({length})"));
+        }
+        self.0.push(Trace { kind, value });
+    }
+
+    fn account(&mut self, namespace: &str, name: &str) {
+        if !namespace.is_empty() && !name.is_empty() {
+            self.add(
+                TraceKind::Identity,
+                format!("system:serviceaccount:{namespace}:{name}"),
+            );
+        }
+    }
+}
+
+fn actor_traces(view: &View<'_>, traces: &mut Traces<'_>) {
+    let event = view.event;
+    let user = event.user.username.as_ref();
+    let kind = Kind::of(user);
+    let client = view.client();
+    let address = client.map_or(String::new(), |address| address.to_string());
+    let foreign = Class::of(client) == Class::Public
+        && !view.is(Fact::SourceIpTrusted)
+        && !view.is(Fact::SourceIpNode);
+    match kind {
+        // Whoever has no identity is known by the address alone.
+        Kind::Anonymous if foreign => traces.add(TraceKind::Address, address.clone()),
+        Kind::Anonymous => {}
+        Kind::StaticAdmin | Kind::Aks | Kind::ControlPlane => {
+            traces.add(TraceKind::SharedIdentity, format!("{user} from {address}"));
+        }
+        Kind::ServiceAccount | Kind::Node | Kind::User if view.is(Fact::ActorDeployer) => {
+            traces.add(TraceKind::SharedIdentity, format!("{user} from {address}"));
+        }
+        Kind::ServiceAccount | Kind::Node | Kind::User => traces.add(TraceKind::Identity, user),
+    }
+    if foreign && view.is(Fact::SourceIpUntrusted) && kind != Kind::Anonymous {
+        traces.add(
+            TraceKind::Address,
+            format!("{address} with {}", event.user_agent),
+        );
+    }
+    let extra = |wanted: &str| {
+        let wanted = |key: &str| key.strip_prefix("authentication.kubernetes.io/") == Some(wanted);
+        event
+            .user
+            .extra
+            .iter()
+            .find(|(key, _)| wanted(key))
+            .and_then(|(_, values)| values.first())
+            .map(|value| value.as_ref())
+    };
+    // The local administrator's certificate is everyone's who ever fetched it.
+    if matches!(kind, Kind::ServiceAccount | Kind::User | Kind::Node)
+        && let Some(credential) = extra("credential-id")
+    {
+        traces.add(TraceKind::Credential, credential);
+    }
+    if let (Some(pod), Some((namespace, _))) = (extra("pod-name"), actor::service_account(user)) {
+        traces.add(TraceKind::Pod, format!("{namespace}/{pod}"));
+    }
+    if let Some(other) = &event.impersonated_user {
+        let other = other.username.as_ref();
+        let personal = Kind::of(other) == Kind::User && other.contains('@');
+        if personal || Kind::of(other) == Kind::ServiceAccount {
+            traces.add(TraceKind::Identity, other);
+        }
+    }
+}
+
+fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
+    let event = view.event;
+    let verb = event.verb.as_ref();
+    let writes = matches!(verb, "create" | "update" | "patch" | "delete");
+    let (namespace, name) = (view.namespace(), view.name());
+    let issued = "authentication.kubernetes.io/issued-credential-id";
+    if let Some(credential) = event.annotation(issued) {
+        traces.add(TraceKind::Credential, credential);
+    }
+    match (view.resource(), view.subresource()) {
+        ("serviceaccounts", "" | "token") if writes => traces.account(namespace, name),
+        ("pods", "exec" | "attach" | "ephemeralcontainers") => pod(namespace, name, traces),
+        ("pods", "") if writes => pod(namespace, name, traces),
+        ("rolebindings" | "clusterrolebindings", _) if writes => {
+            subjects(view, traces);
+            object(view, traces);
+        }
+        ("certificatesigningrequests", _) if writes => {
+            let subject = view.field(Field::CsrSubject);
+            if let Some(name) = common_name(&subject.text()) {
+                traces.add(TraceKind::Identity, name);
+            }
+            object(view, traces);
+        }
+        // What many share, and what says little by itself.
+        (
+            "" | "namespaces" | "nodes" | "events" | "leases" | "endpoints" | "endpointslices"
+            | "services" | "persistentvolumes",
+            _,
+        ) => {}
+        (_, "") if writes => object(view, traces),
+        _ => {}
+    }
+    // What deploys names the accounts of everyone.
+    if writes && !view.is(Fact::ActorDeployer) {
+        let account = view.field(Field::PodServiceAccount);
+        let account = account.text();
+        if account != "default" {
+            traces.account(namespace, &account);
+        }
+    }
+}
+
+fn pod(namespace: &str, name: &str, traces: &mut Traces<'_>) {
+    if !namespace.is_empty() && !name.is_empty() {
+        traces.add(TraceKind::Pod, format!("{namespace}/{name}"));
+    }
+}
+
+fn object(view: &View<'_>, traces: &mut Traces<'_>) {
+    let (resource, namespace, name) = (view.resource(), view.namespace(), view.name());
+    if !name.is_empty() {
+        traces.add(TraceKind::Object, format!("{resource} {namespace}/{name}"));
+    }
+}
+
+/// Those whom a binding empowers, where it is a few.
+fn subjects(view: &View<'_>, traces: &mut Traces<'_>) {
+    let FieldValue::List(subjects) = view.field(Field::BindingSubjects) else {
+        return;
+    };
+    if subjects.len() > MAX_SUBJECTS {
+        return;
+    }
+    for subject in &subjects {
+        if let Some(user) = subject.strip_prefix("User:") {
+            if Kind::of(user) == Kind::User {
+                traces.add(TraceKind::Identity, user);
+            }
+        } else if let Some((namespace, name)) = subject
+            .strip_prefix("ServiceAccount:")
+            .and_then(|account| account.split_once('/'))
+        {
+            traces.account(namespace, name);
+        }
+    }
+}
+
+/// `CN` of a subject as [`Field::CsrSubject`] writes it.
+fn common_name(subject: &str) -> Option<&str> {
+    subject
+        .split([',', '/', '+'])
+        .find_map(|part| part.trim().strip_prefix("CN="))
+        .filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::audit::{AuditEvent, Category, ObjectRef, Origin, User};
+    use super::super::site::Site;
+    use super::*;
+
+    fn user(name: &'static str, extra: &[(&'static str, &'static str)]) -> User<'static> {
+        User {
+            username: name.into(),
+            extra: extra
+                .iter()
+                .map(|(key, value)| {
+                    let key = format!("authentication.kubernetes.io/{key}");
+                    (key.into(), vec![(*value).into()])
+                })
+                .collect(),
+            ..User::default()
+        }
+    }
+
+    fn of(event: &AuditEvent<'_>) -> Vec<String> {
+        let origin = Origin {
+            cluster: "c".into(),
+            category: Category::KubeAudit,
+            time: None,
+        };
+        let site = Site::default();
+        traces(&View::new(event, &origin, &site))
+            .iter()
+            .map(|trace| format!("{:?} {}", trace.kind, trace.value))
+            .collect()
+    }
+
+    #[test]
+    fn an_account_leaves_its_name_credential_and_pod() {
+        let event = AuditEvent {
+            verb: "list".into(),
+            user: user(
+                "system:serviceaccount:shop:web",
+                &[("credential-id", "JTI=1"), ("pod-name", "web-0")],
+            ),
+            source_ips: vec!["10.0.0.1".into()],
+            ..AuditEvent::default()
+        };
+        assert_eq!(
+            of(&event),
+            [
+                "Identity system:serviceaccount:shop:web",
+                "Credential JTI=1",
+                "Pod shop/web-0"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_many_use_counts_with_its_address() {
+        let event = AuditEvent {
+            verb: "get".into(),
+            user: user("masterclient", &[("credential-id", "X509SHA256=1")]),
+            source_ips: vec!["198.51.100.7".into()],
+            ..AuditEvent::default()
+        };
+        assert_eq!(
+            of(&event),
+            ["SharedIdentity masterclient from 198.51.100.7"]
+        );
+    }
+
+    #[test]
+    fn the_platform_and_its_namespaces_join_nothing() {
+        let event = AuditEvent {
+            verb: "delete".into(),
+            user: user(
+                "system:serviceaccount:kube-system:replicaset-controller",
+                &[],
+            ),
+            user_agent: "kube-controller-manager/v1.32.3".into(),
+            source_ips: vec!["172.31.2.3".into()],
+            object_ref: Some(ObjectRef {
+                resource: "pods".into(),
+                namespace: "shop".into(),
+                name: "web-0".into(),
+                ..ObjectRef::default()
+            }),
+            ..AuditEvent::default()
+        };
+        assert!(of(&event).is_empty());
+    }
+
+    #[test]
+    fn a_certificate_joins_its_name() {
+        assert_eq!(common_name("CN=eve,O=system:masters"), Some("eve"));
+        assert_eq!(common_name("O=x, CN=eve"), Some("eve"));
+        assert_eq!(common_name("CN="), None);
+    }
+}
