@@ -12,6 +12,12 @@ pub struct Arguments {
     /// A hub and its number of partitions; may be repeated.
     #[arg(long, value_name = "NAME=PARTITIONS", default_value = "audit=4")]
     hub: Vec<String>,
+    /// A certificate chain in PEM: with it, TLS and WebSockets are taken on the same port.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<std::path::PathBuf>,
+    /// The certificate's key in PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<std::path::PathBuf>,
 }
 
 #[cfg(feature = "emulator")]
@@ -19,7 +25,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     use tokio::signal::unix::{SignalKind, signal};
     use tokio_util::sync::CancellationToken;
 
-    use crate::emulator::{HubConfig, run_cli};
+    use anyhow::Context;
+
+    use crate::emulator::{Certificate, HubConfig, run_cli};
 
     let mut hubs = Vec::new();
     for hub in &arguments.hub {
@@ -33,6 +41,16 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         };
         hubs.push(HubConfig::new(name, partitions));
     }
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let certificate = match (&arguments.certificate, &arguments.key) {
+        (Some(chain), Some(key)) => Some(Certificate {
+            chain: read(chain)?,
+            key: read(key)?,
+        }),
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -41,7 +59,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         let stop = cancel.clone();
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            served = run_cli(arguments.listen, hubs, cancel) => served?,
+            served = run_cli(arguments.listen, hubs, certificate, cancel) => served?,
             _ = tokio::signal::ctrl_c() => stop.cancel(),
             _ = terminate.recv() => stop.cancel(),
         }

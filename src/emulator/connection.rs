@@ -23,6 +23,7 @@ use super::readers::Registration;
 use super::selector::Selector;
 use super::server::{Ending, Shared};
 use super::steps::Tap;
+use super::transport::Transport;
 use super::{consumer, producer};
 
 /// The largest message the service takes on its lower tiers.
@@ -41,6 +42,13 @@ pub(super) async fn serve(
     second: Arc<std::net::TcpStream>,
     shared: Arc<Shared>,
 ) {
+    let transport = match Transport::accept(socket, shared.tls.as_ref()).await {
+        Ok(transport) => transport,
+        Err(error) => {
+            tracing::debug!(%error, "a client did not come as far as AMQP");
+            return;
+        }
+    };
     let tap = Tap::new(Arc::clone(&shared.faults), Some(second));
     let acceptor = ConnectionAcceptor::builder()
         .container_id("lanner-emulator")
@@ -48,7 +56,10 @@ pub(super) async fn serve(
         .channel_max(CHANNEL_MAX)
         .sasl_acceptor(SaslAnonymousMechanism::new())
         .build();
-    let mut connection = match acceptor.accept(PaddedStream::new(socket, Some(tap))).await {
+    let mut connection = match acceptor
+        .accept(PaddedStream::new(transport, Some(tap)))
+        .await
+    {
         Ok(connection) => connection,
         Err(error) => {
             tracing::debug!(%error, "a client did not open its connection");

@@ -1,12 +1,12 @@
 //! An Event Hubs namespace on loopback, for the demo and the tests.
 //!
-//! Microsoft's clients (Rust and Python) connect in plaintext AMQP 1.0 and cannot tell it from the
+//! Microsoft's clients (Rust and Python) connect in AMQP 1.0, plain, in TLS or in a WebSocket, and cannot tell it from the
 //! service for what they are used for here: claims-based security, management, producers and
 //! consumers of partitions with offsets, sequence numbers, consumer groups and epochs. Events come
 //! in from producers' links or by [`Emulator::publish`] and lie in bounded logs in memory.
 //!
 //! ```text
-//! socket → frames (pads performatives) → connection (sessions, links)
+//! socket → transport → frames (pads performatives) → connection (sessions, links)
 //!            ├─ node      $cbs and $management: request and answer
 //!            ├─ producer  messages and batches → hub
 //!            └─ consumer  hub → deliveries, from a selector on
@@ -28,8 +28,10 @@ mod readers;
 mod selector;
 mod server;
 mod steps;
+mod transport;
 
 pub use faults::Faults;
 pub use hub::{HubConfig, PartitionInfo, Retention};
 pub use server::{Emulator, EmulatorConfig, EmulatorError, run_cli};
 pub use steps::{Break, Step};
+pub use transport::Certificate;

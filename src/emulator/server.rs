@@ -19,6 +19,7 @@ use super::faults::{Faults, on_purpose};
 use super::hub::{Hub, HubConfig, Partition, PartitionInfo, lock};
 use super::readers::stolen;
 use super::steps::{Break, Step, reset_when_dropped};
+use super::transport::{self, Certificate};
 
 /// How long connections may take to end at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +39,8 @@ pub enum EmulatorError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("no TLS: {0}")]
+    Tls(String),
     #[error("the hub {0:?} needs at least one partition")]
     NoPartition(String),
     #[error("the hub {0:?} is given twice")]
@@ -64,6 +67,7 @@ pub(super) struct Shared {
     pub(super) faults: Arc<Faults>,
     pub(super) tracker: TaskTracker,
     pub(super) endings: broadcast::Sender<Ending>,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     connections: Mutex<Connections>,
 }
 
@@ -91,6 +95,22 @@ impl Shared {
 impl Emulator {
     /// Listens and serves until [`Emulator::shutdown`].
     pub async fn start(config: EmulatorConfig) -> Result<Emulator, EmulatorError> {
+        Emulator::start_with(config, None).await
+    }
+
+    /// As [`Emulator::start`], and takes TLS on the same port.
+    pub async fn start_tls(
+        config: EmulatorConfig,
+        certificate: &Certificate,
+    ) -> Result<Emulator, EmulatorError> {
+        let tls = transport::server_config(certificate).map_err(EmulatorError::Tls)?;
+        Emulator::start_with(config, Some(tls)).await
+    }
+
+    async fn start_with(
+        config: EmulatorConfig,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Result<Emulator, EmulatorError> {
         let mut hubs = HashMap::new();
         for hub in config.hubs {
             let name = hub.name.clone();
@@ -116,6 +136,7 @@ impl Emulator {
             faults: Arc::default(),
             tracker: TaskTracker::new(),
             endings: broadcast::Sender::new(8),
+            tls,
             connections: Mutex::default(),
         });
         let cancel = CancellationToken::new();
@@ -136,6 +157,11 @@ impl Emulator {
     /// What clients take as their custom endpoint: `amqp://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("amqp://{}", self.address)
+    }
+
+    /// As [`Emulator::endpoint`], for clients that speak TLS or, always in TLS, WebSockets.
+    pub fn tls_endpoint(&self) -> String {
+        format!("amqps://{}", self.address)
     }
 
     /// A connection string that Microsoft's clients take; any key is accepted.
@@ -319,9 +345,14 @@ async fn swallow(mut socket: TcpStream) {
 pub async fn run_cli(
     listen: SocketAddr,
     hubs: Vec<HubConfig>,
+    certificate: Option<Certificate>,
     cancel: CancellationToken,
 ) -> Result<(), EmulatorError> {
-    let emulator = Emulator::start(EmulatorConfig { listen, hubs }).await?;
+    let config = EmulatorConfig { listen, hubs };
+    let emulator = match &certificate {
+        Some(certificate) => Emulator::start_tls(config, certificate).await?,
+        None => Emulator::start(config).await?,
+    };
     println!("{}", emulator.connection_string());
     cancel.cancelled().await;
     emulator.shutdown().await;

@@ -2,7 +2,9 @@
 #![cfg(feature = "emulator")]
 
 mod breaks;
+mod process;
 mod reading;
+mod transport;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -130,6 +130,15 @@ impl EventHubConfig {
                 "an endpoint is written as amqps://HOST[:PORT], or amqp:// without TLS",
             );
         }
+        if self.transport == Transport::Websocket
+            && let Some(endpoint) = &self.endpoint
+            && endpoint.starts_with("amqp://")
+        {
+            return problem(
+                "endpoint",
+                "a WebSocket is always within TLS: write the endpoint as amqps://HOST[:PORT]",
+            );
+        }
         if self.prefetch == 0 {
             return problem("prefetch", "at least 1; 64 is a sound value");
         }
