@@ -80,11 +80,30 @@ pub struct Matcher {
     /// Empty means every stage but `RequestReceived`, which tells no outcome.
     pub stages: Vec<Stage>,
     pub nonresource: Option<Names>,
-    /// A detector with lines sees no audit event, one without sees no line.
+    /// A detector with lines sees no audit event, one without sees no line. Without a single kind, it
+    /// sees nothing at all.
     pub lines: Option<Vec<LineKind>>,
     pub facts: Bits,
     pub not: Bits,
     pub when: Option<Condition>,
+}
+
+impl Matcher {
+    /// For a detector of other detectors, which no event interests by itself.
+    pub fn nothing() -> Matcher {
+        Matcher {
+            groups: None,
+            resources: None,
+            subresources: None,
+            verbs: None,
+            stages: Vec::new(),
+            nonresource: None,
+            lines: Some(Vec::new()),
+            facts: Bits::EMPTY,
+            not: Bits::EMPTY,
+            when: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -110,4 +129,18 @@ pub enum StateSpec {
         count: u32,
         window: SignedDuration,
     },
+    Sequence {
+        within: SignedDuration,
+        steps: Vec<Step>,
+    },
+}
+
+/// A step of a sequence: what one of `detectors` finds.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Ids.
+    pub detectors: Vec<String>,
+    pub key: Vec<Field>,
+    pub facts: Bits,
+    pub not: Bits,
 }

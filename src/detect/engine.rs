@@ -9,6 +9,7 @@ use super::detector::{Detector, Matcher, StateSpec};
 use super::index::{Candidates, DetectorIndex, Index};
 use super::matches::{Digest128, Match, Occurrence, Place, StateKey, elements, texts};
 use super::scratch::Scratch;
+use super::sequence::Followers;
 use super::state::threshold::Hit;
 use crate::alert::Severity;
 use crate::decode::apiserver::Line;
@@ -25,6 +26,7 @@ pub struct Engine {
     pub sites: Sites,
     index: Index,
     unverifiable: Option<DetectorIndex>,
+    followers: Followers,
     /// By [`LineKind`]: the detectors that its lines interest.
     of_lines: Vec<Vec<DetectorIndex>>,
     /// By detector: the groups of the facts that its `facts` and `not` name.
@@ -73,6 +75,7 @@ impl Engine {
                         .groups()
                 })
                 .collect(),
+            followers: Followers::new(&detectors),
             number: ENGINES.fetch_add(1, Ordering::Relaxed),
             detectors,
             sites,
@@ -186,6 +189,7 @@ impl Engine {
             out.push(make_match(detector, index, view, state, occurrence));
         }
         self.unverifiable_body(&blinded, first, out);
+        self.followers.add(self, view, first, out);
     }
 
     /// As [`Engine::detect`], for a line of the API server's own log.
@@ -284,7 +288,7 @@ fn state_key(
     scratch: &mut Scratch,
 ) -> Option<StateKey> {
     match &detector.state {
-        StateSpec::None => Some(StateKey::None),
+        StateSpec::None | StateSpec::Sequence { .. } => Some(StateKey::None),
         StateSpec::FirstSeen {
             key: fields, value, ..
         } => {
@@ -349,11 +353,11 @@ fn state_key(
     }
 }
 
-fn digest_of(scope: &[u8], texts: &[String]) -> Digest128 {
+pub(super) fn digest_of(scope: &[u8], texts: &[String]) -> Digest128 {
     Digest128::of(std::iter::once(scope).chain(texts.iter().map(|text| text.as_bytes())))
 }
 
-fn make_match(
+pub(super) fn make_match(
     detector: &Detector,
     index: DetectorIndex,
     view: &View<'_>,

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::index::DetectorIndex;
+use super::sequence::StepKey;
+use super::state::fair::Owner;
 use crate::alert::{Actor, ObjectId, Severity, SourceIp};
 use crate::decode::RecordPosition;
 use crate::event::trace::{self, Trace};
@@ -102,6 +104,11 @@ impl Occurrence {
     /// Event time for the state operators' clock.
     pub fn clock(&self) -> Timestamp {
         self.time.unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Whose the event is, for the fair bounds of the state operators.
+    pub fn owner(&self) -> Owner {
+        Digest128::of([self.cluster.as_bytes(), self.actor.user.as_bytes()]).0 as u64
     }
 
     pub(super) fn new(view: &View<'_>, time: Option<Timestamp>, place: Place<'_>) -> Occurrence {
@@ -208,7 +215,7 @@ pub fn bounded(text: &str, max: usize) -> String {
 }
 
 /// One detector's match of one event.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Match {
     pub detector: DetectorIndex,
     pub severity: Severity,
@@ -225,7 +232,7 @@ pub struct Match {
 }
 
 /// What a detector's state operator is asked with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum StateKey {
     None,
     FirstSeen {
@@ -242,6 +249,8 @@ pub enum StateKey {
         /// 64 bits of what is counted once only; `None` counts every request.
         distinct: Option<u64>,
     },
+    /// The steps that the event may be, at least one.
+    Sequence(Vec<StepKey>),
 }
 
 /// The values of `fields` as texts.

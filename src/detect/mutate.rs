@@ -14,9 +14,10 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::condition::Condition;
-use super::detector::{Detector, StateSpec};
+use super::detector::{Detector, StateSpec, Step};
 use super::engine::{Engine, UNVERIFIABLE_BODY};
 use super::selftest::{self, Case};
+use crate::event::Field;
 use crate::event::fact::Bits;
 use crate::event::site::Names;
 
@@ -91,7 +92,21 @@ pub fn survey(engine: &Engine, detector: &Detector, fixtures: &[&Path]) -> Surve
     survey.mutants = mutants.len();
     let (names, changed): (Vec<String>, Vec<Detector>) = mutants.into_iter().unzip();
     let noticed = if detector.id == UNVERIFIABLE_BODY {
-        among_all(engine, detector, changed, &cases, &mut survey.errors)
+        let all = engine.detectors.clone();
+        among(all, engine, detector, changed, &cases, &mut survey.errors)
+    } else if let StateSpec::Sequence { steps, .. } = &detector.state {
+        let mut needed = engine.detectors.clone();
+        needed.retain(|other| {
+            other.id == detector.id || steps.iter().any(|step| step.detectors.contains(&other.id))
+        });
+        among(
+            needed,
+            engine,
+            detector,
+            changed,
+            &cases,
+            &mut survey.errors,
+        )
     } else {
         side_by_side(engine, detector, changed, &cases, &mut survey.errors)
     };
@@ -153,8 +168,9 @@ fn side_by_side(
     noticed
 }
 
-/// As [`side_by_side`], for the detector whose matches depend on what the others could not decide.
-fn among_all(
+/// As [`side_by_side`], for a detector whose matches depend on those of `others`.
+fn among(
+    mut others: Vec<Detector>,
     engine: &Engine,
     detector: &Detector,
     mutants: Vec<Detector>,
@@ -166,11 +182,11 @@ fn among_all(
             errors.push(format!("test {name:?}: {error}"));
         }
     }
+    others.retain(|other| other.id != detector.id);
     mutants
         .into_iter()
         .map(|mutant| {
-            let mut all = engine.detectors.clone();
-            all.retain(|other| other.id != detector.id);
+            let mut all = others.clone();
             all.push(mutant);
             let changed = Engine::new(all, engine.sites.clone());
             cases
@@ -321,6 +337,60 @@ impl Mutants<'_> {
                         }
                     });
                 }
+            }
+            StateSpec::Sequence { steps, .. } => self.sequence(steps),
+        }
+    }
+}
+
+impl Mutants<'_> {
+    fn sequence(&mut self, steps: &[Step]) {
+        fn change(change: impl FnOnce(&mut Vec<Step>)) -> impl FnOnce(&mut Detector) {
+            |d| {
+                if let StateSpec::Sequence { steps, .. } = &mut d.state {
+                    change(steps);
+                }
+            }
+        }
+        self.add("sequence.within: halved".to_owned(), |d| {
+            if let StateSpec::Sequence { within, .. } = &mut d.state {
+                *within /= 2;
+            }
+        });
+        self.add(
+            "sequence.step: reversed".to_owned(),
+            change(|s| s.reverse()),
+        );
+        for field in 0..steps[0].key.len() {
+            // Tests have one cluster; that clusters are apart is the judge's own test.
+            if steps[0].key[field] != Field::Cluster {
+                let name = format!("sequence.key: {}", steps[0].key[field].name());
+                let without = move |steps: &mut Vec<Step>| {
+                    for step in steps {
+                        step.key.remove(field);
+                    }
+                };
+                self.add(name, change(without));
+            }
+        }
+        for (at, step) in steps.iter().enumerate() {
+            let table = format!("sequence.step[{at}]");
+            self.add(format!("{table}: dropped"), change(|s| drop(s.remove(at))));
+            for (place, id) in step.detectors.iter().enumerate() {
+                if step.detectors.len() > 1 {
+                    let without = |s: &mut Vec<Step>| drop(s[at].detectors.remove(place));
+                    self.add(format!("{table}.detectors: {id}"), change(without));
+                }
+            }
+            for fact in step.facts.iter() {
+                let without = Bits::EMPTY.with(fact);
+                let without = |s: &mut Vec<Step>| s[at].facts = s[at].facts.without(&without);
+                self.add(format!("{table}.facts: {}", fact.name()), change(without));
+            }
+            for fact in step.not.iter() {
+                let without = Bits::EMPTY.with(fact);
+                let without = |s: &mut Vec<Step>| s[at].not = s[at].not.without(&without);
+                self.add(format!("{table}.not: {}", fact.name()), change(without));
             }
         }
     }

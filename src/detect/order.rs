@@ -4,6 +4,7 @@
 //! time (replay). Duplicates of a request go first, then exceptions, then the detector's state; what
 //! is left is a finding and goes to [`crate::alert::group`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
@@ -11,14 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use super::detector::StateSpec;
 use super::engine::Engine;
-use super::matches::{Match, StateKey};
+use super::explain;
+use super::index::DetectorIndex;
+use super::matches::{Digest128, Match, Occurrence, StateKey};
 use super::scratch::Counts;
 use super::state::first_seen::{self, Answer, FirstSeen};
+use super::state::held::Held;
 use super::state::recall::Recall;
 use super::state::requests::{Requests, Seen};
+use super::state::sequence::{self, Sequences};
 use super::state::threshold::{self, Hit, Thresholds};
 use crate::alert::Severity;
-use crate::event::Field;
 
 /// What became of a match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,6 +86,12 @@ pub struct Judge {
     requests: Requests,
     first_seen: FirstSeen,
     thresholds: Thresholds,
+    sequences: Sequences,
+    /// Last steps that wait for an earlier one that comes late.
+    held: Held,
+    /// The event at hand and what became of its matches so far.
+    current: Option<(Arc<Occurrence>, Vec<(DetectorIndex, Outcome)>)>,
+    raised: VecDeque<Judgement>,
 }
 
 impl Judge {
@@ -101,6 +111,10 @@ impl Judge {
             requests: Requests::new(durable),
             first_seen: FirstSeen::new(durable),
             thresholds: Thresholds::new(durable),
+            sequences: Sequences::new(durable),
+            held: Held::default(),
+            current: None,
+            raised: VecDeque::new(),
         }
     }
 
@@ -121,7 +135,30 @@ impl Judge {
 
     /// Says what the match is and remembers it. `engine` is the one that found it; after a reload
     /// it may be another than before, and state is kept where a detector's state hash agrees.
-    pub fn judge(&mut self, engine: &Engine, mut found: Match) -> Judgement {
+    pub fn judge(&mut self, engine: &Engine, found: Match) -> Judgement {
+        let occurrence = Arc::clone(&found.occurrence);
+        let index = found.detector;
+        let judgement = self.decide(engine, found);
+        if !self
+            .current
+            .as_ref()
+            .is_some_and(|(current, _)| Arc::ptr_eq(current, &occurrence))
+        {
+            self.current = Some((occurrence, Vec::new()));
+        }
+        if let Some((_, outcomes)) = &mut self.current {
+            outcomes.push((index, judgement.outcome));
+        }
+        judgement
+    }
+
+    /// Findings that came of a match besides its own: those that had waited for it. To be asked for
+    /// after each [`Judge::judge`], until there is none.
+    pub fn raised(&mut self) -> Option<Judgement> {
+        self.raised.pop_front()
+    }
+
+    fn decide(&mut self, engine: &Engine, mut found: Match) -> Judgement {
         let detector = engine.detector(found.detector);
         let occurrence = Arc::clone(&found.occurrence);
         let time = occurrence.clock();
@@ -147,6 +184,11 @@ impl Judge {
                 outcome: Outcome::Excepted,
                 reason,
             };
+        }
+        if let (StateSpec::Sequence { within, steps }, StateKey::Sequence(_)) =
+            (&detector.state, &found.state)
+        {
+            return self.step(engine, found, *within, steps.len());
         }
         let (outcome, reason) = match (&detector.state, &found.state) {
             (
@@ -175,7 +217,7 @@ impl Judge {
                 if learn.is_none() && matches!(answer, Answer::NewValues { .. }) {
                     found.severity = found.severity.min(Severity::Low);
                 }
-                explain_novelty(answer, who, learn.is_none())
+                explain::novelty(answer, who, learn.is_none())
             }
             (
                 StateSpec::Threshold {
@@ -203,7 +245,7 @@ impl Judge {
                 if reached >= *count {
                     (
                         Outcome::Alert,
-                        explain_threshold(reached, *distinct, *count, *window),
+                        explain::threshold(reached, *distinct, *count, *window),
                     )
                 } else {
                     (Outcome::Counted, "the threshold is not reached".to_owned())
@@ -222,12 +264,101 @@ impl Judge {
         }
     }
 
+    /// A match of a sequence: a step, where a detector of the step has just found something.
+    fn step(
+        &mut self,
+        engine: &Engine,
+        mut found: Match,
+        within: SignedDuration,
+        steps: usize,
+    ) -> Judgement {
+        let occurrence = Arc::clone(&found.occurrence);
+        let StateKey::Sequence(keys) = std::mem::replace(&mut found.state, StateKey::None) else {
+            unreachable!("matches of sequences have the keys of steps");
+        };
+        let outcomes = match &self.current {
+            Some((current, outcomes)) if Arc::ptr_eq(current, &occurrence) => &outcomes[..],
+            _ => &[],
+        };
+        let hits: Vec<sequence::Hit> = keys
+            .into_iter()
+            .filter_map(|key| {
+                let raised = |of: &&DetectorIndex| outcomes.contains(&(**of, Outcome::Alert));
+                let detector = &engine.detector(*key.of.iter().find(raised)?).id;
+                let event = sequence::Event::new(
+                    key.step,
+                    occurrence.clock(),
+                    occurrence.request,
+                    detector,
+                    &occurrence.audit_id,
+                );
+                let owner = occurrence.owner();
+                Some(sequence::Hit::new(key.key, owner, steps, within, event))
+            })
+            .collect();
+        if hits.is_empty() {
+            let reason = "no finding of a step's detector".to_owned();
+            return Judgement {
+                found,
+                outcome: Outcome::Counted,
+                reason,
+            };
+        }
+        let last_key = hits
+            .iter()
+            .find(|hit| usize::from(hit.event.step) + 1 == steps)
+            .map(|hit| Digest128(hit.key));
+        let mut own = None;
+        for hit in hits {
+            let key = Digest128(hit.key);
+            for chain in self.sequences.ask(hit) {
+                let reason = explain::sequence(&chain);
+                let last = chain.last().map_or(0, |event| event.request);
+                if last == occurrence.request.0 as u64 {
+                    own.get_or_insert(reason);
+                    continue;
+                }
+                match self.held.take(key, last) {
+                    Some(held) => self.raised.push_back(Judgement {
+                        // After a reload, the detector may have another place.
+                        found: Match {
+                            detector: found.detector,
+                            ..held
+                        },
+                        outcome: Outcome::Alert,
+                        reason,
+                    }),
+                    // Forgotten by a restart: the finding is then of the step that came late.
+                    None => drop(own.get_or_insert(reason)),
+                }
+            }
+        }
+        match own {
+            Some(reason) => Judgement {
+                found,
+                outcome: Outcome::Alert,
+                reason,
+            },
+            None => {
+                if let Some(key) = last_key {
+                    self.held.put(key, &found);
+                }
+                Judgement {
+                    found,
+                    outcome: Outcome::Counted,
+                    reason: "a step of a sequence that is not whole".to_owned(),
+                }
+            }
+        }
+    }
+
     /// What was remembered since the last call.
     pub fn take_delta(&mut self) -> Delta {
         Delta {
             requests: self.requests.take_delta(),
             first_seen: self.first_seen.take_delta(),
             thresholds: self.thresholds.take_delta(),
+            sequences: self.sequences.take_delta(),
         }
     }
 
@@ -244,6 +375,10 @@ impl Judge {
             .thresholds
             .into_iter()
             .for_each(|hit| self.thresholds.apply(hit));
+        delta
+            .sequences
+            .into_iter()
+            .for_each(|hit| drop(self.sequences.apply(hit)));
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -251,6 +386,7 @@ impl Judge {
             requests: self.requests.all(),
             first_seen: self.first_seen.snapshot(),
             thresholds: self.thresholds.snapshot(),
+            sequences: self.sequences.snapshot(),
         }
     }
 
@@ -262,20 +398,25 @@ impl Judge {
             .for_each(|seen| self.requests.apply(seen));
         self.first_seen.restore(snapshot.first_seen);
         self.thresholds.restore(snapshot.thresholds);
+        self.sequences.restore(snapshot.sequences);
     }
 
-    /// Entries remembered, by operator: requests, first_seen, threshold.
-    pub fn entries(&self) -> [(&'static str, usize); 3] {
+    /// Entries remembered, by operator: requests, first_seen, threshold, sequence.
+    pub fn entries(&self) -> [(&'static str, usize); 4] {
         [
             ("requests", self.requests.len()),
             ("first_seen", self.first_seen.len()),
             ("threshold", self.thresholds.len()),
+            ("sequence", self.sequences.len()),
         ]
     }
 
     /// Entries that a bound pushed out.
     pub fn evicted(&self) -> u64 {
-        self.requests.evicted() + self.first_seen.evicted() + self.thresholds.evicted()
+        self.requests.evicted()
+            + self.first_seen.evicted()
+            + self.thresholds.evicted()
+            + self.sequences.evicted()
     }
 }
 
@@ -285,11 +426,15 @@ pub struct Delta {
     requests: Vec<Seen>,
     first_seen: Vec<first_seen::Told>,
     thresholds: Vec<threshold::Hit>,
+    sequences: Vec<sequence::Hit>,
 }
 
 impl Delta {
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.first_seen.is_empty() && self.thresholds.is_empty()
+        self.requests.is_empty()
+            && self.first_seen.is_empty()
+            && self.thresholds.is_empty()
+            && self.sequences.is_empty()
     }
 }
 
@@ -299,72 +444,5 @@ pub struct Snapshot {
     requests: Vec<Seen>,
     first_seen: first_seen::Snapshot,
     thresholds: threshold::Snapshot,
-}
-
-fn explain_threshold(
-    reached: u32,
-    distinct: Option<Field>,
-    count: u32,
-    window: SignedDuration,
-) -> String {
-    let what = match distinct {
-        Some(field) => format!("different values of {}", field.name()),
-        None => "events".to_owned(),
-    };
-    format!(
-        "{reached} {what} within {}; the threshold is {count}",
-        duration_text(window)
-    )
-}
-
-fn explain_novelty(answer: Answer, who: &str, archive: bool) -> (Outcome, String) {
-    match answer {
-        Answer::Known => (Outcome::Counted, "seen before".to_owned()),
-        Answer::Learning => (Outcome::Learning, "learned".to_owned()),
-        Answer::NewKey { watched } if watched.is_zero() => (
-            Outcome::Alert,
-            format!("nothing is known of {who} yet, so all of it is new"),
-        ),
-        Answer::NewKey { watched } => (
-            Outcome::Alert,
-            format!(
-                "{who} was never seen here in {} of watching",
-                duration_text(watched)
-            ),
-        ),
-        Answer::NewValues {
-            values,
-            seen_for,
-            events,
-            known_values,
-        } => {
-            let within = if archive {
-                "new within this archive: "
-            } else {
-                ""
-            };
-            let times = if events == 1 { "event" } else { "events" };
-            let kinds = if known_values == 1 { "value" } else { "values" };
-            (
-                Outcome::Alert,
-                format!(
-                    "{within}first time that {who} shows {} in {}; {events} {times} so far showed {known_values} {kinds}",
-                    values.join(", "),
-                    duration_text(seen_for),
-                ),
-            )
-        }
-    }
-}
-
-/// As a person says it: `14 days`, `5 minutes`.
-fn duration_text(duration: SignedDuration) -> String {
-    let seconds = duration.as_secs();
-    let (count, unit) = match seconds {
-        172_800.. => (seconds / 86_400, "day"),
-        7_200..=172_799 => (seconds / 3_600, "hour"),
-        120..=7_199 => (seconds / 60, "minute"),
-        _ => (seconds, "second"),
-    };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+    sequences: sequence::Snapshot,
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::detector::Detector;
+use super::detector::{Detector, StateSpec};
 use super::engine::Engine;
 use super::load::merge_tables;
 use super::matches::{Match, Place};
@@ -69,6 +69,8 @@ pub fn run(engine: &Engine, wanted: impl Fn(&str) -> bool, fixtures: &[&Path]) -
 #[derive(Debug)]
 pub struct Case<'t> {
     test: &'t Test,
+    /// Id of the detector whose test it is.
+    detector: &'t str,
     sites: Sites,
     records: Bytes,
 }
@@ -92,6 +94,7 @@ pub fn cases<'t>(
                     };
                     Ok(Case {
                         test,
+                        detector: &detector.id,
                         sites: sites_of(sites, test)?,
                         records: Bytes::from(records),
                     })
@@ -106,7 +109,14 @@ impl Case<'_> {
     /// Whether `detector`, one of `engine`, does with the records what the test expects.
     pub fn run(&self, engine: &Engine, detector: &Detector) -> Result<(), String> {
         let mut matches = self.matches(engine);
-        matches.retain(|found| engine.detector(found.detector).id == detector.id);
+        let steps = match &detector.state {
+            StateSpec::Sequence { steps, .. } => &steps[..],
+            _ => &[],
+        };
+        matches.retain(|found| {
+            let id = &engine.detector(found.detector).id;
+            *id == detector.id || steps.iter().any(|step| step.detectors.contains(id))
+        });
         self.verdict(engine, matches)
     }
 
@@ -145,16 +155,18 @@ impl Case<'_> {
         matches
     }
 
-    /// Whether one detector's matches become what the test expects.
+    /// Whether the matches become what the test expects of its detector.
     pub fn verdict(&self, engine: &Engine, matches: Vec<Match>) -> Result<(), String> {
         let mut judge = Judge::new(Learning::Own);
-        let judged: Vec<(Outcome, Match)> = matches
-            .into_iter()
-            .map(|found| {
-                let judgement = judge.judge(engine, found);
-                (judgement.outcome, judgement.found)
-            })
-            .collect();
+        let mut judged: Vec<(Outcome, Match)> = Vec::new();
+        for found in matches {
+            let mut next = Some(judge.judge(engine, found));
+            while let Some(judgement) = next {
+                judged.push((judgement.outcome, judgement.found));
+                next = judge.raised();
+            }
+        }
+        judged.retain(|(_, found)| engine.detector(found.detector).id == self.detector);
         let alerted: Vec<&Match> = judged
             .iter()
             .filter(|(outcome, _)| *outcome == Outcome::Alert)

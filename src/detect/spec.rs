@@ -40,14 +40,17 @@ pub struct Spec {
     /// How a site's file with a shipped id relates to it.
     #[serde(default, rename = "override")]
     pub override_shipped: Option<Override>,
-    #[serde(rename = "match")]
-    pub matching: Match,
+    /// Absent where a detector is of other detectors (`[sequence]`) or of no event at all.
+    #[serde(default, rename = "match")]
+    pub matching: Option<Match>,
     #[serde(default)]
     pub raise: Vec<Raise>,
     #[serde(default)]
     pub first_seen: Option<Spanned<FirstSeen>>,
     #[serde(default)]
     pub threshold: Option<Spanned<Threshold>>,
+    #[serde(default)]
+    pub sequence: Option<Spanned<Sequence>>,
     pub alert: AlertSpec,
     #[serde(default)]
     pub test: Vec<Spanned<Test>>,
@@ -135,6 +138,34 @@ pub struct Threshold {
     pub distinct: Option<Spanned<String>>,
     pub count: u32,
     pub window: Spanned<String>,
+}
+
+/// Raises when what other detectors find follows one upon the other.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sequence {
+    /// What the steps have in common; an event that lacks one of them is no step.
+    pub key: Vec<Spanned<String>>,
+    /// From the first step to the last.
+    pub within: Spanned<String>,
+    /// In the order in which they happen.
+    pub step: Vec<Spanned<Step>>,
+}
+
+/// A finding of one of some detectors.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Ids of detectors, which must not be of sequences themselves.
+    pub detectors: Vec<Spanned<String>>,
+    /// Fields in place of the sequence's `key`, one for each.
+    #[serde(default)]
+    pub key: Option<Spanned<Vec<Spanned<String>>>>,
+    /// What must be known of the event besides.
+    #[serde(default)]
+    pub facts: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub not: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

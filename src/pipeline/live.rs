@@ -22,7 +22,7 @@ use crate::alert::group::{Cause, Told};
 use crate::alert::{Alert, Severity, redact};
 use crate::config::{Config, Subject};
 use crate::deliver::Wake;
-use crate::detect::order::Learning;
+use crate::detect::order::{Judgement, Learning};
 use crate::detect::state::recall::Recall;
 use crate::detect::{Engine, Outcome};
 use crate::source::{Batch, Partition, Position};
@@ -271,7 +271,6 @@ impl Judging {
     }
 
     fn judge(&mut self, done: Done, commit: &mut Commit) {
-        let settings = self.settings.load();
         let progress = self
             .progress
             .entry(Arc::clone(&done.partition))
@@ -292,40 +291,53 @@ impl Judging {
             });
         }
         self.memory.judge.count(done.output.counts);
-        let repeat = settings.config.alert.repeat_interval.signed();
         for found in done.output.matches {
             let judgement = self.memory.judge.judge(&done.engine, found);
-            let detector = done.engine.detector(judgement.found.detector);
-            self.observer.judged(&detector.id, judgement.outcome);
-            if judgement.outcome != Outcome::Alert {
-                continue;
+            self.tell(&done.engine, &judgement, done.enqueued, commit);
+            while let Some(raised) = self.memory.judge.raised() {
+                self.tell(&done.engine, &raised, done.enqueued, commit);
             }
-            let now = Timestamp::now();
-            let Some(Told {
-                alert,
-                cause,
-                incident,
-            }) = self
-                .memory
-                .groups
-                .add(&done.engine, &judgement, now, repeat)
-            else {
-                continue;
-            };
-            let mut receivers = settings.config.route(Subject::from(&alert));
-            let of_incidents = settings.config.route_incidents(Subject::from(&alert));
-            match incident {
-                Some(incident) => self.memory.groups.incidents.tell(incident, of_incidents),
-                // What belongs to no incident is told by itself.
-                None => {
-                    receivers.extend(of_incidents);
-                    receivers.sort();
-                    receivers.dedup();
-                }
-            }
-            self.observer.notified(&alert, cause, receivers.len());
-            notify(&alert, receivers, done.enqueued, commit);
         }
+    }
+
+    /// Makes an alert of a finding, or adds it to one, and notifies of it.
+    fn tell(
+        &mut self,
+        engine: &Engine,
+        judgement: &Judgement,
+        enqueued: Option<Timestamp>,
+        commit: &mut Commit,
+    ) {
+        let settings = self.settings.load();
+        let detector = engine.detector(judgement.found.detector);
+        self.observer.judged(&detector.id, judgement.outcome);
+        if judgement.outcome != Outcome::Alert {
+            return;
+        }
+        let now = Timestamp::now();
+        let repeat = settings.config.alert.repeat_interval.signed();
+        let groups = &mut self.memory.groups;
+        let Some(Told {
+            alert,
+            cause,
+            incident,
+        }) = groups.add(engine, judgement, now, repeat)
+        else {
+            return;
+        };
+        let mut receivers = settings.config.route(Subject::from(&alert));
+        let of_incidents = settings.config.route_incidents(Subject::from(&alert));
+        match incident {
+            Some(incident) => groups.incidents.tell(incident, of_incidents),
+            // What belongs to no incident is told by itself.
+            None => {
+                receivers.extend(of_incidents);
+                receivers.sort();
+                receivers.dedup();
+            }
+        }
+        self.observer.notified(&alert, cause, receivers.len());
+        notify(&alert, receivers, enqueued, commit);
     }
 
     /// For the receivers that want it: PagerDuty resolves the incident.

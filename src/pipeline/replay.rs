@@ -459,6 +459,9 @@ impl<'s, 'i> Merge<'s, 'i> {
                 break;
             };
             observer.judged(judge.judge(&task.engine, next.found));
+            while let Some(raised) = judge.raised() {
+                observer.judged(raised);
+            }
         }
     }
 }

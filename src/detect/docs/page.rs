@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Library, anchor, codes, inline, technique_link, values};
 use crate::alert::Kind;
 use crate::config::DEFAULT;
-use crate::detect::spec::{Expect, Match, Spec};
+use crate::detect::spec::{Expect, Match, Sequence, Spec};
 use crate::event::Fact;
 
 /// Text of `detectors/ID.md`.
@@ -23,7 +23,9 @@ pub fn of(library: &Library, spec: &Spec) -> String {
     facts_of_the_file(&mut page, library, spec);
 
     page.heading("What it matches");
-    matches(&mut page, &spec.matching);
+    if let Some(matching) = &spec.matching {
+        matches(&mut page, matching);
+    }
     memory(&mut page, spec);
     severity(&mut page, spec);
 
@@ -239,6 +241,37 @@ fn memory(page: &mut Page, spec: &Spec) {
             codes(values(&threshold.key), "and"),
         ));
     }
+    if let Some(sequence) = &spec.sequence {
+        steps(page, sequence.get_ref());
+    }
+}
+
+fn steps(page: &mut Page, sequence: &Sequence) {
+    page.line(format!(
+        "Findings of other detectors, one after the other within {}, joined by {}:",
+        inline(sequence.within.get_ref()),
+        codes(values(&sequence.key), "and"),
+    ));
+    page.line("");
+    for (number, step) in (1..).zip(&sequence.step) {
+        let step = step.get_ref();
+        let links = values(&step.detectors).map(|id| format!("[`{id}`]({id}.md)"));
+        let mut line = format!("{number}. {}", links.collect::<Vec<_>>().join(" or "));
+        for name in values(&step.facts) {
+            write!(line, ", with `{name}` ({})", meaning(name)).expect("a String takes any text");
+        }
+        for name in values(&step.not) {
+            write!(line, ", without `{name}` ({})", meaning(name))
+                .expect("a String takes any text");
+        }
+        if let Some(key) = &step.key {
+            let key = codes(values(key.get_ref()), "and");
+            write!(line, ", joined by its {key}").expect("a String takes any text");
+        }
+        page.line(line);
+    }
+    page.line("");
+    page.line("What an exception covers is no step; what no profile notifies of is.");
 }
 
 fn severity(page: &mut Page, spec: &Spec) {
@@ -305,11 +338,11 @@ fn lists(spec: &Spec) -> Vec<String> {
         .raise
         .iter()
         .flat_map(|raise| values(&raise.facts).chain(values(&raise.not)));
-    let texts: Vec<String> = values(&spec.matching.facts)
-        .chain(values(&spec.matching.not))
-        .chain(raised)
-        .map(meaning)
-        .collect();
+    let matched = spec
+        .matching
+        .iter()
+        .flat_map(|matching| values(&matching.facts).chain(values(&matching.not)));
+    let texts: Vec<String> = matched.chain(raised).map(meaning).collect();
     names
         .filter(|name| texts.iter().any(|text| text.contains(name.as_str())))
         .cloned()

@@ -6,9 +6,12 @@
 //! the oldest entry goes and is counted.
 
 pub mod bounded;
+pub mod fair;
 pub mod first_seen;
+pub mod held;
 pub mod recall;
 pub mod requests;
+pub mod sequence;
 pub mod threshold;
 
 pub use bounded::BoundedMap;

@@ -1,0 +1,104 @@
+//! Why a finding is one, in a person's words: what was expected, and on how much evidence.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::order::Outcome;
+use super::state::first_seen::Answer;
+use super::state::sequence;
+use crate::event::Field;
+
+/// Why a threshold raised.
+pub fn threshold(
+    reached: u32,
+    distinct: Option<Field>,
+    count: u32,
+    window: SignedDuration,
+) -> String {
+    let what = match distinct {
+        Some(field) => format!("different values of {}", field.name()),
+        None => "events".to_owned(),
+    };
+    format!(
+        "{reached} {what} within {}; the threshold is {count}",
+        duration_text(window)
+    )
+}
+
+/// What a first-seen answer means, and why; `archive` where all that is known is the archive at hand.
+pub fn novelty(answer: Answer, who: &str, archive: bool) -> (Outcome, String) {
+    match answer {
+        Answer::Known => (Outcome::Counted, "seen before".to_owned()),
+        Answer::Learning => (Outcome::Learning, "learned".to_owned()),
+        Answer::NewKey { watched } if watched.is_zero() => (
+            Outcome::Alert,
+            format!("nothing is known of {who} yet, so all of it is new"),
+        ),
+        Answer::NewKey { watched } => (
+            Outcome::Alert,
+            format!(
+                "{who} was never seen here in {} of watching",
+                duration_text(watched)
+            ),
+        ),
+        Answer::NewValues {
+            values,
+            seen_for,
+            events,
+            known_values,
+        } => {
+            let within = if archive {
+                "new within this archive: "
+            } else {
+                ""
+            };
+            let times = if events == 1 { "event" } else { "events" };
+            let kinds = if known_values == 1 { "value" } else { "values" };
+            (
+                Outcome::Alert,
+                format!(
+                    "{within}first time that {who} shows {} in {}; {events} {times} so far showed {known_values} {kinds}",
+                    values.join(", "),
+                    duration_text(seen_for),
+                ),
+            )
+        }
+    }
+}
+
+/// As a person says it: `14 days`, `5 minutes`.
+pub fn duration_text(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    let (count, unit) = match seconds {
+        172_800.. => (seconds / 86_400, "day"),
+        7_200..=172_799 => (seconds / 3_600, "hour"),
+        120..=7_199 => (seconds / 60, "minute"),
+        _ => (seconds, "second"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The steps of a sequence, with their times.
+pub fn sequence(chain: &[sequence::Event]) -> String {
+    let steps: Vec<String> = chain
+        .iter()
+        .map(|event| {
+            let time = Timestamp::from_millisecond(event.at)
+                .map(|time| format!("{time:.0}"))
+                .unwrap_or_default();
+            match event.audit_id.as_str() {
+                "" => format!("{} at {time}", event.detector),
+                id => format!("{} at {time} (audit id {id})", event.detector),
+            }
+        })
+        .collect();
+    let took = match chain {
+        [first, .., last] => SignedDuration::from_millis(last.at - first.at),
+        _ => SignedDuration::ZERO,
+    };
+    format!(
+        "{} steps within {}: {}",
+        chain.len(),
+        duration_text(took),
+        steps.join(", then ")
+    )
+}

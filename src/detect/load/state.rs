@@ -1,0 +1,137 @@
+//! Checks what a detector remembers: the one operator that its file may name.
+
+use jiff::SignedDuration;
+use toml::Spanned;
+
+use super::check::{Check, names};
+use crate::config::duration;
+use crate::detect::detector::{StateSpec, Step};
+use crate::detect::spec::{FirstSeen, Sequence, Spec, Threshold};
+
+/// The longest window a detector may have: every match within it is remembered.
+const MAX_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Steps of a sequence at most.
+const MAX_STEPS: usize = 8;
+
+impl Check<'_> {
+    /// The state operator, and the text of what decides its meaning.
+    pub(super) fn state(&mut self, spec: &Spec) -> (StateSpec, String) {
+        let operators: Vec<_> = [
+            ("first_seen", spec.first_seen.as_ref().map(Spanned::span)),
+            ("threshold", spec.threshold.as_ref().map(Spanned::span)),
+            ("sequence", spec.sequence.as_ref().map(Spanned::span)),
+        ]
+        .into_iter()
+        .filter_map(|(name, span)| Some((name, span?)))
+        .collect();
+        if let [(first, _), (second, span), ..] = &operators[..] {
+            let message = format!("stands beside [{first}]; a detector has one of them at most");
+            let help = Some("split the detector".into());
+            self.problem_at(span.clone(), *second, message, help);
+            return (StateSpec::None, String::new());
+        }
+        if let Some(first_seen) = &spec.first_seen {
+            self.first_seen(first_seen.get_ref())
+        } else if let Some(threshold) = &spec.threshold {
+            self.threshold(threshold)
+        } else if let Some(sequence) = &spec.sequence {
+            self.sequence(sequence)
+        } else {
+            (StateSpec::None, String::new())
+        }
+    }
+
+    fn first_seen(&mut self, first_seen: &FirstSeen) -> (StateSpec, String) {
+        let state = StateSpec::FirstSeen {
+            key: self.fields(&first_seen.key, "first_seen.key"),
+            value: self.fields(&first_seen.value, "first_seen.value"),
+            learn: self.learning(&first_seen.learn),
+            teach: first_seen.teach.clone(),
+        };
+        let (key, value) = (names(&first_seen.key), names(&first_seen.value));
+        (state, format!("first_seen {key:?} {value:?}"))
+    }
+
+    fn threshold(&mut self, spanned: &Spanned<Threshold>) -> (StateSpec, String) {
+        let threshold = spanned.get_ref();
+        if threshold.count < 2 {
+            let message = "is below 2, so every match would be a finding";
+            let help = Some("leave [threshold] out".into());
+            self.problem(spanned, "threshold.count", message, help);
+        }
+        let state = StateSpec::Threshold {
+            key: self.fields(&threshold.key, "threshold.key"),
+            distinct: threshold
+                .distinct
+                .as_ref()
+                .and_then(|name| self.field(name, "threshold.distinct")),
+            count: threshold.count,
+            window: self.window(&threshold.window, "threshold.window"),
+        };
+        let distinct = threshold.distinct.as_ref().map(|name| name.get_ref());
+        let key = names(&threshold.key);
+        (state, format!("threshold {key:?} {distinct:?}"))
+    }
+
+    fn sequence(&mut self, spanned: &Spanned<Sequence>) -> (StateSpec, String) {
+        let sequence = spanned.get_ref();
+        let key = self.fields(&sequence.key, "sequence.key");
+        if !(2..=MAX_STEPS).contains(&sequence.step.len()) {
+            let message = format!("has {} steps", sequence.step.len());
+            let help = Some(format!("from 2 to {MAX_STEPS}"));
+            self.problem(spanned, "sequence.step", message, help);
+        }
+        let mut text = format!("sequence {:?}", names(&sequence.key));
+        let mut steps = Vec::new();
+        for step in &sequence.step {
+            let step = step.get_ref();
+            if step.detectors.is_empty() {
+                let help = Some("name at least one detector".into());
+                self.problem(spanned, "sequence.step.detectors", "is empty", help);
+            }
+            let key = match &step.key {
+                None => key.clone(),
+                Some(own) => {
+                    if own.get_ref().len() != sequence.key.len() {
+                        let message = "has not as many fields as the sequence's key";
+                        let help = Some(format!("one for each of {:?}", names(&sequence.key)));
+                        self.problem(own, "sequence.step.key", message, help);
+                    }
+                    text.push_str(&format!(" {:?}", names(own.get_ref())));
+                    self.fields(own.get_ref(), "sequence.step.key")
+                }
+            };
+            text.push_str(&format!(" then {:?}", names(&step.detectors)));
+            steps.push(Step {
+                detectors: step
+                    .detectors
+                    .iter()
+                    .map(|id| id.get_ref().clone())
+                    .collect(),
+                key,
+                facts: self.facts(&step.facts, "sequence.step.facts"),
+                not: self.facts(&step.not, "sequence.step.not"),
+            });
+        }
+        let within = self.window(&sequence.within, "sequence.within");
+        (StateSpec::Sequence { within, steps }, text)
+    }
+
+    fn window(&mut self, text: &Spanned<String>, key: &str) -> SignedDuration {
+        let window = self.duration(text, key);
+        if window <= SignedDuration::ZERO || window > MAX_WINDOW {
+            let help = Some("from 1s to 7d".into());
+            self.problem(text, key, "is no possible window", help);
+        }
+        window
+    }
+
+    /// A learning time may be zero: then everything that was not seen is new.
+    fn learning(&mut self, text: &Spanned<String>) -> SignedDuration {
+        match duration::parse(text.get_ref()) {
+            Ok(zero) if zero.is_zero() => zero,
+            _ => self.duration(text, "first_seen.learn"),
+        }
+    }
+}
