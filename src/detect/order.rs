@@ -79,6 +79,13 @@ pub enum Learning {
     Archive,
 }
 
+/// The event at hand and what became of its matches so far.
+#[derive(Debug)]
+struct Current {
+    occurrence: Arc<Occurrence>,
+    outcomes: Vec<(DetectorIndex, Outcome)>,
+}
+
 /// Judges matches one after the other.
 #[derive(Debug)]
 pub struct Judge {
@@ -89,8 +96,7 @@ pub struct Judge {
     sequences: Sequences,
     /// Last steps that wait for an earlier one that comes late.
     held: Held,
-    /// The event at hand and what became of its matches so far.
-    current: Option<(Arc<Occurrence>, Vec<(DetectorIndex, Outcome)>)>,
+    current: Option<Current>,
     raised: VecDeque<Judgement>,
 }
 
@@ -139,15 +145,18 @@ impl Judge {
         let occurrence = Arc::clone(&found.occurrence);
         let index = found.detector;
         let judgement = self.decide(engine, found);
-        if !self
-            .current
-            .as_ref()
-            .is_some_and(|(current, _)| Arc::ptr_eq(current, &occurrence))
-        {
-            self.current = Some((occurrence, Vec::new()));
-        }
-        if let Some((_, outcomes)) = &mut self.current {
-            outcomes.push((index, judgement.outcome));
+        let outcome = (index, judgement.outcome);
+        match &mut self.current {
+            Some(current) if Arc::ptr_eq(&current.occurrence, &occurrence) => {
+                current.outcomes.push(outcome);
+            }
+            current => {
+                let outcomes = vec![outcome];
+                *current = Some(Current {
+                    occurrence,
+                    outcomes,
+                });
+            }
         }
         judgement
     }
@@ -277,7 +286,7 @@ impl Judge {
             unreachable!("matches of sequences have the keys of steps");
         };
         let outcomes = match &self.current {
-            Some((current, outcomes)) if Arc::ptr_eq(current, &occurrence) => &outcomes[..],
+            Some(current) if Arc::ptr_eq(&current.occurrence, &occurrence) => &current.outcomes[..],
             _ => &[],
         };
         let hits: Vec<sequence::Hit> = keys
