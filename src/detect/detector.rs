@@ -133,6 +133,19 @@ pub enum StateSpec {
         within: SignedDuration,
         steps: Vec<Step>,
     },
+    Absence {
+        of: Absent,
+        after: SignedDuration,
+    },
+}
+
+/// What an absence is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// Everything of a cluster.
+    Cluster,
+    /// One category of a cluster, while others go on.
+    Category,
 }
 
 /// A step of a sequence: what one of `detectors` finds.

@@ -288,7 +288,9 @@ fn state_key(
     scratch: &mut Scratch,
 ) -> Option<StateKey> {
     match &detector.state {
-        StateSpec::None | StateSpec::Sequence { .. } => Some(StateKey::None),
+        StateSpec::None | StateSpec::Sequence { .. } | StateSpec::Absence { .. } => {
+            Some(StateKey::None)
+        }
         StateSpec::FirstSeen {
             key: fields, value, ..
         } => {

@@ -2,10 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::detector::Detector;
 use super::order::Outcome;
+use super::state::absence::Gap;
 use super::state::first_seen::Answer;
 use super::state::sequence;
-use crate::event::Field;
+use crate::event::{Category, Field};
 
 /// Why a threshold raised.
 pub fn threshold(
@@ -102,3 +104,53 @@ pub fn sequence(chain: &[sequence::Event]) -> String {
         steps.join(", then ")
     )
 }
+
+/// What no longer comes, and who is blind without it.
+pub fn absence(gap: &Gap, detectors: &[Detector]) -> String {
+    let time = |seconds: i64| {
+        Timestamp::from_second(seconds)
+            .map(|time| time.to_string())
+            .unwrap_or_default()
+    };
+    let Some(category) = gap.category else {
+        let lasted = duration_text(SignedDuration::from_secs(gap.to - gap.from));
+        let end = if gap.open { "so far" } else { "until then" };
+        return format!(
+            "no record of any category between {} and {}, for {lasted} {end}; before that they came without a pause",
+            time(gap.from),
+            time(gap.to),
+        );
+    };
+    let blind: Vec<&str> = detectors
+        .iter()
+        .filter(|detector| match category {
+            Category::KubeAudit | Category::Raw => {
+                detector.requires.contains(&Category::KubeAudit)
+                    && !detector.requires.contains(&Category::KubeAuditAdmin)
+            }
+            other => detector.requires == [other],
+        })
+        .map(|detector| detector.id.as_str())
+        .collect();
+    let mut named = blind[..blind.len().min(NAMED)].join(", ");
+    if blind.len() > NAMED {
+        named.push_str(", …");
+    }
+    let since = match gap.never {
+        true => format!("never a record of {}", category.as_str()),
+        false => format!(
+            "no record of {} since {}",
+            category.as_str(),
+            time(gap.from)
+        ),
+    };
+    match blind.len() {
+        0 => format!("{since}, while others come"),
+        count => {
+            format!("{since}, while others come; blind without it: {count} detectors ({named})")
+        }
+    }
+}
+
+/// Blind detectors that are named.
+const NAMED: usize = 8;

@@ -4,6 +4,7 @@
 //! of one record and gives [`matches::Match`]es; the ordered half, [`order::Judge`], knows what came
 //! before and decides what each match is. Findings go to [`crate::alert`].
 
+pub mod absent;
 pub mod condition;
 pub mod detector;
 pub mod docs;

@@ -107,6 +107,9 @@ pub fn survey(engine: &Engine, detector: &Detector, fixtures: &[&Path]) -> Surve
             &cases,
             &mut survey.errors,
         )
+    } else if matches!(detector.state, StateSpec::Absence { .. }) {
+        let alone = Vec::new();
+        among(alone, engine, detector, changed, &cases, &mut survey.errors)
     } else {
         side_by_side(engine, detector, changed, &cases, &mut survey.errors)
     };
@@ -339,6 +342,15 @@ impl Mutants<'_> {
                 }
             }
             StateSpec::Sequence { steps, .. } => self.sequence(steps),
+            StateSpec::Absence { .. } => {
+                for (name, times) in [("halved", 1), ("doubled", 4)] {
+                    self.add(format!("absence.after: {name}"), |d| {
+                        if let StateSpec::Absence { after, .. } = &mut d.state {
+                            *after = *after * times / 2;
+                        }
+                    });
+                }
+            }
         }
     }
 }

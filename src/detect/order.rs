@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::detector::StateSpec;
@@ -16,11 +16,13 @@ use super::explain;
 use super::index::DetectorIndex;
 use super::matches::{Digest128, Match, Occurrence, StateKey};
 use super::scratch::Counts;
+use super::state::absence::{self, Absence};
 use super::state::first_seen::{self, Answer, FirstSeen};
 use super::state::held::Held;
 use super::state::recall::Recall;
 use super::state::requests::{Requests, Seen};
 use super::state::sequence::{self, Sequences};
+use super::state::streams::Streams;
 use super::state::threshold::{self, Hit, Thresholds};
 use crate::alert::Severity;
 
@@ -96,6 +98,9 @@ pub struct Judge {
     sequences: Sequences,
     /// Last steps that wait for an earlier one that comes late.
     held: Held,
+    absence: Absence,
+    /// Seconds of the last tick.
+    ticked: Option<i64>,
     current: Option<Current>,
     raised: VecDeque<Judgement>,
 }
@@ -119,6 +124,8 @@ impl Judge {
             thresholds: Thresholds::new(durable),
             sequences: Sequences::new(durable),
             held: Held::default(),
+            absence: Absence::new(durable),
+            ticked: None,
             current: None,
             raised: VecDeque::new(),
         }
@@ -361,6 +368,47 @@ impl Judge {
         }
     }
 
+    /// Remembers which streams a batch had records of.
+    pub fn observe(&mut self, streams: &Streams) {
+        self.absence.observe(streams);
+    }
+
+    /// The clock has come to `now`, before which nothing more is expected: what is absent becomes a
+    /// finding, to be asked for with [`Judge::raised`]. `live` says that silence up to now counts.
+    pub fn tick(&mut self, engine: &Engine, now: Timestamp, live: bool) {
+        let now = now.as_second();
+        if self.ticked.is_some_and(|ticked| now <= ticked) {
+            return;
+        }
+        self.ticked = Some(now);
+        for (index, detector) in (0..).zip(&engine.detectors) {
+            let StateSpec::Absence { of, after } = detector.state else {
+                continue;
+            };
+            let clock = absence::Clock { now, live };
+            for gap in self
+                .absence
+                .gaps(detector.state_hash, of, after.as_secs(), clock)
+            {
+                let found = engine.absent(index, &gap);
+                let (outcome, reason) = match found.exception {
+                    Some(at) => (
+                        Outcome::Excepted,
+                        format!("excepted: {}", detector.exceptions[usize::from(at)].reason),
+                    ),
+                    None => (Outcome::Alert, explain::absence(&gap, &engine.detectors)),
+                };
+                self.raised.push_back(Judgement {
+                    found,
+                    outcome,
+                    reason,
+                });
+            }
+        }
+        self.absence
+            .forget_before(now.saturating_sub(absence::KEPT_SECS));
+    }
+
     /// What was remembered since the last call.
     pub fn take_delta(&mut self) -> Delta {
         Delta {
@@ -368,6 +416,7 @@ impl Judge {
             first_seen: self.first_seen.take_delta(),
             thresholds: self.thresholds.take_delta(),
             sequences: self.sequences.take_delta(),
+            absence: self.absence.take_delta(),
         }
     }
 
@@ -388,6 +437,7 @@ impl Judge {
             .sequences
             .into_iter()
             .for_each(|hit| drop(self.sequences.apply(hit)));
+        self.absence.apply(delta.absence);
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -396,6 +446,7 @@ impl Judge {
             first_seen: self.first_seen.snapshot(),
             thresholds: self.thresholds.snapshot(),
             sequences: self.sequences.snapshot(),
+            absence: self.absence.snapshot(),
         }
     }
 
@@ -408,15 +459,17 @@ impl Judge {
         self.first_seen.restore(snapshot.first_seen);
         self.thresholds.restore(snapshot.thresholds);
         self.sequences.restore(snapshot.sequences);
+        self.absence.apply(snapshot.absence);
     }
 
-    /// Entries remembered, by operator: requests, first_seen, threshold, sequence.
-    pub fn entries(&self) -> [(&'static str, usize); 4] {
+    /// Entries remembered, by operator: requests, first_seen, threshold, sequence, absence.
+    pub fn entries(&self) -> [(&'static str, usize); 5] {
         [
             ("requests", self.requests.len()),
             ("first_seen", self.first_seen.len()),
             ("threshold", self.thresholds.len()),
             ("sequence", self.sequences.len()),
+            ("absence", self.absence.len()),
         ]
     }
 
@@ -426,6 +479,7 @@ impl Judge {
             + self.first_seen.evicted()
             + self.thresholds.evicted()
             + self.sequences.evicted()
+            + self.absence.evicted()
     }
 }
 
@@ -436,6 +490,7 @@ pub struct Delta {
     first_seen: Vec<first_seen::Told>,
     thresholds: Vec<threshold::Hit>,
     sequences: Vec<sequence::Hit>,
+    absence: absence::Snapshot,
 }
 
 impl Delta {
@@ -444,6 +499,7 @@ impl Delta {
             && self.first_seen.is_empty()
             && self.thresholds.is_empty()
             && self.sequences.is_empty()
+            && self.absence.is_empty()
     }
 }
 
@@ -454,4 +510,5 @@ pub struct Snapshot {
     first_seen: first_seen::Snapshot,
     thresholds: threshold::Snapshot,
     sequences: sequence::Snapshot,
+    absence: absence::Snapshot,
 }

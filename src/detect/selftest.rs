@@ -18,6 +18,7 @@ use super::matches::{Match, Place};
 use super::order::{Judge, Learning, Outcome};
 use super::scratch::Scratch;
 use super::spec::{Expect, Test};
+use super::state::streams::Streams;
 use crate::config::duration;
 use crate::decode::apiserver::has_header;
 use crate::decode::{Payload, decode};
@@ -120,18 +121,38 @@ impl Case<'_> {
         self.verdict(engine, matches)
     }
 
+    /// When there were records, and when the last one came.
+    fn streams(&self) -> (Streams, Timestamp) {
+        let (mut streams, mut last) = (Streams::default(), Timestamp::MIN);
+        decode(&self.chunk(), &mut |record| {
+            let time = match &record.payload {
+                Payload::Audit(event) => event.time(),
+                _ => None,
+            };
+            if let Some(time) = time.or(record.origin.time) {
+                streams.add(&record.origin.cluster, record.origin.category, time);
+                last = last.max(time);
+            }
+        });
+        (streams, last)
+    }
+
+    fn chunk(&self) -> Chunk {
+        Chunk {
+            bytes: self.records.clone(),
+            position: 0,
+            framing: Framing::Lines,
+            enqueued: None,
+        }
+    }
+
     /// What all detectors of `engine` match of the records, in the order of the clock.
     pub fn matches(&self, engine: &Engine) -> Vec<Match> {
         let partition = Arc::new(Partition {
             source: "selftest".into(),
             id: "test".into(),
         });
-        let chunk = Chunk {
-            bytes: self.records.clone(),
-            position: 0,
-            framing: Framing::Lines,
-            enqueued: None,
-        };
+        let chunk = self.chunk();
         let mut matches = Vec::new();
         let mut scratch = Scratch::new(None);
         decode(&chunk, &mut |record| {
@@ -164,6 +185,16 @@ impl Case<'_> {
             while let Some(judgement) = next {
                 judged.push((judgement.outcome, judgement.found));
                 next = judge.raised();
+            }
+        }
+        if engine.detectors.iter().any(|detector| {
+            detector.id == self.detector && matches!(detector.state, StateSpec::Absence { .. })
+        }) {
+            let (streams, last) = self.streams();
+            judge.observe(&streams);
+            judge.tick(engine, last, false);
+            while let Some(judgement) = judge.raised() {
+                judged.push((judgement.outcome, judgement.found));
             }
         }
         judged.retain(|(_, found)| engine.detector(found.detector).id == self.detector);
@@ -282,6 +313,7 @@ fn events_text(test: &Test, variant: &toml::Table) -> Result<String, String> {
             None => SignedDuration::ZERO,
         };
         merge_tables(&mut event, variant.clone());
+        let category = event.remove("category");
         let merged = match event.remove("line") {
             Some(toml::Value::String(line)) if event.is_empty() => {
                 line_record(begin + after, &line)
@@ -290,7 +322,14 @@ fn events_text(test: &Test, variant: &toml::Table) -> Result<String, String> {
             None => {
                 let mut merged = base_event(begin + after, index);
                 merge_json(&mut merged, to_json(toml::Value::Table(event)));
-                merged
+                match category {
+                    Some(category) => json!({
+                        "time": (begin + after).to_string(),
+                        "category": to_json(category),
+                        "properties": { "log": merged.to_string() },
+                    }),
+                    None => merged,
+                }
             }
         };
         text.push_str(&merged.to_string());

@@ -40,7 +40,7 @@ pub struct Spec {
     /// How a site's file with a shipped id relates to it.
     #[serde(default, rename = "override")]
     pub override_shipped: Option<Override>,
-    /// Absent where a detector is of other detectors (`[sequence]`) or of no event at all.
+    /// Not there where a detector is of other detectors (`[sequence]`) or of no event (`[absence]`).
     #[serde(default, rename = "match")]
     pub matching: Option<Match>,
     #[serde(default)]
@@ -51,6 +51,8 @@ pub struct Spec {
     pub threshold: Option<Spanned<Threshold>>,
     #[serde(default)]
     pub sequence: Option<Spanned<Sequence>>,
+    #[serde(default)]
+    pub absence: Option<Spanned<Absence>>,
     pub alert: AlertSpec,
     #[serde(default)]
     pub test: Vec<Spanned<Test>>,
@@ -168,6 +170,16 @@ pub struct Step {
     pub not: Vec<Spanned<String>>,
 }
 
+/// Raises when what came steadily comes no more.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Absence {
+    /// `cluster`: everything of a cluster; `category`: one category, while others of it go on.
+    pub of: Spanned<String>,
+    /// How long nothing came.
+    pub after: Spanned<String>,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlertSpec {
@@ -195,7 +207,8 @@ pub struct Test {
     /// server's own log instead.
     #[serde(default)]
     pub event: Option<toml::Table>,
-    /// As `event`, one after the other; `at` moves an event on the clock (`"+90s"`).
+    /// As `event`, one after the other; `at` moves an event on the clock (`"+90s"`), `category` says
+    /// in which one it comes.
     #[serde(default)]
     pub events: Option<Vec<toml::Table>>,
     /// A file beside the detector, or under `tests/fixtures/envelopes`, with whole records.

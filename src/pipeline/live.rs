@@ -259,9 +259,16 @@ impl Judging {
         }
         let watermark = self.watermark();
         self.observer.watermark(watermark);
+        let engine = Arc::clone(&self.settings.load().engine);
+        self.memory.judge.tick(&engine, watermark, true);
+        let mut absent = false;
+        while let Some(raised) = self.memory.judge.raised() {
+            absent = true;
+            self.tell(&engine, &raised, None, &mut commit);
+        }
         let closed = self.memory.groups.close_quiet(watermark);
         let told = self.tell_incidents(watermark, enqueued, &mut commit);
-        if positions.is_empty() && closed.is_empty() && !told {
+        if positions.is_empty() && closed.is_empty() && !told && !absent {
             return true;
         }
         self.tell_closed(closed, &mut commit);
@@ -290,6 +297,7 @@ impl Judging {
                     .into(),
             });
         }
+        self.memory.judge.observe(&done.output.tally.streams);
         self.memory.judge.count(done.output.counts);
         for found in done.output.matches {
             let judgement = self.memory.judge.judge(&done.engine, found);

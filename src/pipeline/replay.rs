@@ -413,6 +413,7 @@ impl<'s, 'i> Merge<'s, 'i> {
                     *frontier = (*frontier).max(Some(latest));
                 }
                 self.summary.tally.merge(&output.tally);
+                judge.observe(&output.tally.streams);
                 judge.count(output.counts);
                 for found in output.matches {
                     self.arrivals += 1;
@@ -462,6 +463,10 @@ impl<'s, 'i> Merge<'s, 'i> {
             while let Some(raised) = judge.raised() {
                 observer.judged(raised);
             }
+        }
+        judge.tick(&task.engine, watermark, false);
+        while let Some(raised) = judge.raised() {
+            observer.judged(raised);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::decode::{Damage, Form, Ignored, Payload, Record};
+use crate::detect::state::streams::Streams;
 use crate::event::Category;
 
 /// Counts of one batch, or of all.
@@ -17,6 +18,8 @@ pub struct Tally {
     pub damaged: BTreeMap<Damage, u64>,
     /// Event times, earliest and latest.
     pub span: Option<(Timestamp, Timestamp)>,
+    /// When each cluster's categories had records; of one batch only, a sum has none.
+    pub streams: Streams,
 }
 
 impl Tally {

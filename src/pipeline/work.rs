@@ -102,6 +102,9 @@ impl Worker {
                     return;
                 }
                 let origin = &record.origin;
+                if let Some(time) = time {
+                    tally.streams.add(&origin.cluster, origin.category, time);
+                }
                 let place = Place {
                     partition: &batch.partition,
                     position: record.position,

@@ -244,6 +244,16 @@ fn memory(page: &mut Page, spec: &Spec) {
     if let Some(sequence) = &spec.sequence {
         steps(page, sequence.get_ref());
     }
+    if let Some(absence) = &spec.absence {
+        let absence = absence.get_ref();
+        let after = inline(absence.after.get_ref());
+        page.line(match absence.of.get_ref().as_str() {
+            "category" => format!("A category of a cluster that came steadily and has not come for {after}, while others of the cluster go on; and that `kube-audit` never came in {after} of others."),
+            _ => format!("A cluster whose records came steadily and of which nothing has come for {after}."),
+        });
+        page.line("");
+        page.line(format!("Steadily is without a pause of a third of that time, for at least {after}. `run` judges it by the clock, `replay` by the next record."));
+    }
 }
 
 fn steps(page: &mut Page, sequence: &Sequence) {

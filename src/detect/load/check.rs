@@ -67,7 +67,15 @@ impl Check<'_> {
             .iter()
             .filter_map(|name| self.category(name))
             .collect();
-        let matching = match (&spec.matching, &spec.sequence) {
+        let of_others = spec
+            .sequence
+            .as_ref()
+            .map(|sequence| ("sequence", sequence.span()))
+            .or(spec
+                .absence
+                .as_ref()
+                .map(|absence| ("absence", absence.span())));
+        let matching = match (&spec.matching, of_others) {
             (Some(matching), None) => self.matcher(matching),
             (None, Some(_)) => Matcher::nothing(),
             (None, None) => {
@@ -75,9 +83,9 @@ impl Check<'_> {
                 self.problem_at(0..0, "match", "is missing", help);
                 Matcher::nothing()
             }
-            (Some(_), Some(sequence)) => {
-                let message = "stands beside [match]; the detectors of its steps say what matches";
-                self.problem(sequence, "sequence", message, Some("remove [match]".into()));
+            (Some(_), Some((key, span))) => {
+                let message = "stands beside [match], and is of no events of its own";
+                self.problem_at(span, key, message, Some("remove [match]".into()));
                 Matcher::nothing()
             }
         };
@@ -85,7 +93,12 @@ impl Check<'_> {
         if let Some(category) = spec
             .requires
             .iter()
-            .filter(|_| spec.matching.is_some() && spec.sequence.is_none())
+            .filter(|_| {
+                matching
+                    .lines
+                    .as_ref()
+                    .is_none_or(|kinds| !kinds.is_empty())
+            })
             .find(|category| of_text(category) != matching.lines.is_some())
         {
             let message = "does not go with what is matched: `lines` are in kube-apiserver alone, and nothing else is";

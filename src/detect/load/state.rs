@@ -5,11 +5,15 @@ use toml::Spanned;
 
 use super::check::{Check, names};
 use crate::config::duration;
-use crate::detect::detector::{StateSpec, Step};
-use crate::detect::spec::{FirstSeen, Sequence, Spec, Threshold};
+use crate::detect::detector::{Absent, StateSpec, Step};
+use crate::detect::spec::{Absence, FirstSeen, Sequence, Spec, Threshold};
 
 /// The longest window a detector may have: every match within it is remembered.
 const MAX_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Streams are known to the minute, and for three days.
+const SHORTEST_ABSENCE: SignedDuration = SignedDuration::from_mins(3);
+const LONGEST_ABSENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Steps of a sequence at most.
 const MAX_STEPS: usize = 8;
@@ -21,6 +25,7 @@ impl Check<'_> {
             ("first_seen", spec.first_seen.as_ref().map(Spanned::span)),
             ("threshold", spec.threshold.as_ref().map(Spanned::span)),
             ("sequence", spec.sequence.as_ref().map(Spanned::span)),
+            ("absence", spec.absence.as_ref().map(Spanned::span)),
         ]
         .into_iter()
         .filter_map(|(name, span)| Some((name, span?)))
@@ -37,6 +42,8 @@ impl Check<'_> {
             self.threshold(threshold)
         } else if let Some(sequence) = &spec.sequence {
             self.sequence(sequence)
+        } else if let Some(absence) = &spec.absence {
+            self.absence(absence.get_ref())
         } else {
             (StateSpec::None, String::new())
         }
@@ -116,6 +123,26 @@ impl Check<'_> {
         }
         let within = self.window(&sequence.within, "sequence.within");
         (StateSpec::Sequence { within, steps }, text)
+    }
+
+    fn absence(&mut self, absence: &Absence) -> (StateSpec, String) {
+        let of = match absence.of.get_ref().as_str() {
+            "cluster" => Absent::Cluster,
+            "category" => Absent::Category,
+            _ => {
+                let names = ["cluster", "category"];
+                self.unknown(&absence.of, "absence.of", "kind of absence", names);
+                Absent::Cluster
+            }
+        };
+        let after = self.duration(&absence.after, "absence.after");
+        if !(SHORTEST_ABSENCE..=LONGEST_ABSENCE).contains(&after) {
+            let help = Some("from 3m to 24h".into());
+            let message = "is no time to wait before something is missed";
+            self.problem(&absence.after, "absence.after", message, help);
+        }
+        let text = format!("absence {:?}", absence.of.get_ref());
+        (StateSpec::Absence { of, after }, text)
     }
 
     fn window(&mut self, text: &Spanned<String>, key: &str) -> SignedDuration {

@@ -48,6 +48,14 @@ pub fn tune(detector: &mut Detector, tuning: &DetectorConfig) -> Vec<Diagnostic>
                 misfit("count", "threshold");
             }
         }
+        StateSpec::Absence { after, .. } => {
+            if let Some(tuned) = tuning.window {
+                *after = tuned.signed();
+            }
+            if tuning.count.is_some() {
+                misfit("count", "threshold");
+            }
+        }
         _ => {
             if tuning.count.is_some() {
                 misfit("count", "threshold");

@@ -5,6 +5,7 @@
 //! digests, so that a hostile name costs no more memory than any other; where a bound is reached,
 //! the oldest entry goes and is counted.
 
+pub mod absence;
 pub mod bounded;
 pub mod fair;
 pub mod first_seen;
@@ -12,6 +13,7 @@ pub mod held;
 pub mod recall;
 pub mod requests;
 pub mod sequence;
+pub mod streams;
 pub mod threshold;
 
 pub use bounded::BoundedMap;

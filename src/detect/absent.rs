@@ -1,0 +1,62 @@
+//! The match of something that did not come: there is no record, so one without content stands for
+//! it, with the cluster, the category and the time.
+
+use std::sync::{Arc, LazyLock};
+
+use jiff::Timestamp;
+
+use super::engine::{Engine, make_match};
+use super::index::DetectorIndex;
+use super::matches::{Digest128, Match, Occurrence, Place, StateKey};
+use super::state::absence::Gap;
+use crate::decode::RecordPosition;
+use crate::event::{AuditEvent, Category, Origin, View};
+use crate::source::Partition;
+
+/// Stands for the place of a record.
+static NOWHERE: LazyLock<Arc<Partition>> = LazyLock::new(|| {
+    Arc::new(Partition {
+        source: "lanner".into(),
+        id: "clock".into(),
+    })
+});
+
+impl Engine {
+    /// What the detector at `index` makes of a gap.
+    pub fn absent(&self, index: DetectorIndex, gap: &Gap) -> Match {
+        let time = Timestamp::from_second(gap.to).ok();
+        let origin = Origin {
+            cluster: gap.cluster.as_str().into(),
+            category: gap.category.unwrap_or(Category::KubeAudit),
+            time,
+        };
+        let event = AuditEvent::default();
+        let view = View::new(&event, &origin, self.sites.of(&origin.cluster));
+        let place = Place {
+            partition: &NOWHERE,
+            position: RecordPosition {
+                chunk: 0,
+                offset: 0,
+            },
+        };
+        let detector = self.detector(index);
+        let mut occurrence = Occurrence::new(&view, time, place);
+        occurrence.request = Digest128::of([
+            &detector.digest.bytes()[..],
+            gap.cluster.as_bytes(),
+            origin.category.as_str().as_bytes(),
+            &gap.from.to_le_bytes(),
+        ]);
+        occurrence.excerpt = match gap.category {
+            Some(category) => format!("no record of {}", category.as_str()),
+            None => "no record".to_owned(),
+        };
+        make_match(
+            detector,
+            index,
+            &view,
+            StateKey::None,
+            &Arc::new(occurrence),
+        )
+    }
+}
