@@ -150,7 +150,7 @@ struct Block {
 }
 
 enum Content {
-    Read(Output),
+    Read(Box<Output>),
     /// Something of the input was passed over; it goes on.
     Skipped(String),
     /// The input has ended, with what went wrong if anything did.
@@ -205,7 +205,9 @@ impl<'i> Shared<'i> {
         while let Some(input) = self.next_job() {
             let (number, read) = self.read(input, archive);
             let content = match read {
-                Ok(Some(batch)) => Content::Read(worker.process(&task.engine, &batch, task.range)),
+                Ok(Some(batch)) => {
+                    Content::Read(Box::new(worker.process(&task.engine, &batch, task.range)))
+                }
                 Ok(None) => Content::End(None),
                 Err(error @ ArchiveError::RecordTooLong { .. }) => {
                     Content::Skipped(error.to_string())
