@@ -122,6 +122,7 @@ pub enum StateSpec {
         value: Vec<Field>,
         learn: SignedDuration,
         teach: Vec<String>,
+        new_key: spec::NewKey,
     },
     Threshold {
         key: Vec<Field>,

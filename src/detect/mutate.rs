@@ -17,6 +17,7 @@ use super::condition::Condition;
 use super::detector::{Detector, StateSpec, Step};
 use super::engine::{Engine, UNVERIFIABLE_BODY};
 use super::selftest::{self, Case};
+use super::spec::NewKey;
 use crate::event::Field;
 use crate::event::fact::Bits;
 use crate::event::site::Names;
@@ -311,7 +312,14 @@ impl Mutants<'_> {
     fn state(&mut self) {
         match &self.detector.state {
             StateSpec::None => {}
-            StateSpec::FirstSeen { teach, .. } => {
+            StateSpec::FirstSeen { teach, new_key, .. } => {
+                if *new_key == NewKey::Learn {
+                    self.add("first_seen.new_key: dropped".to_owned(), |d| {
+                        if let StateSpec::FirstSeen { new_key, .. } = &mut d.state {
+                            *new_key = NewKey::Raise;
+                        }
+                    });
+                }
                 for at in 0..teach.len() {
                     self.add(format!("first_seen.teach: {}", teach[at]), |d| {
                         if let StateSpec::FirstSeen { teach, .. } = &mut d.state {

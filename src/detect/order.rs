@@ -16,6 +16,7 @@ use super::explain;
 use super::index::DetectorIndex;
 use super::matches::{Digest128, Match, Occurrence, StateKey};
 use super::scratch::Counts;
+use super::spec::NewKey;
 use super::state::absence::{self, Absence};
 use super::state::first_seen::{self, Answer, FirstSeen};
 use super::state::held::Held;
@@ -208,7 +209,12 @@ impl Judge {
         }
         let (outcome, reason) = match (&detector.state, &found.state) {
             (
-                StateSpec::FirstSeen { learn, teach, .. },
+                StateSpec::FirstSeen {
+                    learn,
+                    teach,
+                    new_key,
+                    ..
+                },
                 StateKey::FirstSeen {
                     scope,
                     key,
@@ -229,6 +235,7 @@ impl Judge {
                     time,
                     learn,
                     teach: teach.contains(&occurrence.verb),
+                    learn_keys: *new_key == NewKey::Learn,
                 });
                 if learn.is_none() && matches!(answer, Answer::NewValues { .. }) {
                     found.severity = found.severity.min(Severity::Low);

@@ -128,6 +128,19 @@ pub struct FirstSeen {
     /// Verbs whose events are remembered and never raised.
     #[serde(default)]
     pub teach: Vec<String>,
+    /// What a key is that appears after the learning time.
+    #[serde(default)]
+    pub new_key: NewKey,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NewKey {
+    /// A finding.
+    #[default]
+    Raise,
+    /// Nothing by itself: nodes come and go. Its first values are learned.
+    Learn,
 }
 
 /// Raises when a key reaches a count within a sliding window of event time.

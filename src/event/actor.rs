@@ -189,7 +189,24 @@ fn is_guid(text: &str) -> bool {
         })
 }
 
+/// The node of a token that is bound to a pod, or the node that the actor is; else empty.
+pub(super) fn node_name<'e>(event: &'e super::AuditEvent<'_>) -> &'e str {
+    event
+        .user
+        .extra
+        .iter()
+        .find(|(key, _)| key == "authentication.kubernetes.io/node-name")
+        .and_then(|(_, values)| values.first())
+        .map(|name| name.as_ref())
+        .or_else(|| event.user.username.strip_prefix("system:node:"))
+        .unwrap_or_default()
+}
+
 pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
+    let bound =
+        service_account(&view.event.user.username).is_some() && !node_name(view.event).is_empty();
+    // Not in the memory of identities: an account has tokens of many kinds.
+    facts.set(Fact::ActorBoundToken, bound);
     let event = view.event;
     let code = event
         .response_status

@@ -151,6 +151,24 @@ pub(super) fn product(user_agent: &str) -> &str {
         .unwrap_or("")
 }
 
+/// The first product's version; empty where it names none.
+pub(super) fn version(user_agent: &str) -> &str {
+    let rest = &user_agent.trim_start()[product(user_agent).len()..];
+    rest.strip_prefix('/')
+        .and_then(|rest| rest.split([' ', '(', '/']).next())
+        .unwrap_or("")
+}
+
+/// The minor version of a component of Kubernetes; 0 where the version is not written as one's.
+pub(super) fn kubernetes_minor(user_agent: &str) -> i64 {
+    version(user_agent)
+        .strip_prefix("v1.")
+        .and_then(|rest| rest.split(['.', '-', '+']).next())
+        .and_then(|minor| minor.parse().ok())
+        .filter(|minor| (0..1000).contains(minor))
+        .unwrap_or(0)
+}
+
 pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
     let agent = view.event.user_agent.as_ref();
     let family = view.family();
@@ -172,6 +190,27 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_first_product() {
+        for (agent, found, minor) in [
+            (
+                "kubelet/v1.29.4 (linux/amd64) kubernetes/55019c8",
+                "v1.29.4",
+                29,
+            ),
+            (" kubelet/v1.9.0-alpha+x", "v1.9.0-alpha+x", 9),
+            ("curl/8.9.1", "8.9.1", 0),
+            ("kubelet", "", 0),
+            ("kubelet/v1.x", "v1.x", 0),
+            ("kubelet/v1.-3", "v1.-3", 0),
+            ("é/v1.30", "v1.30", 30),
+            ("", "", 0),
+        ] {
+            assert_eq!(version(agent), found, "{agent}");
+            assert_eq!(kubernetes_minor(agent), minor, "{agent}");
+        }
+    }
 
     #[test]
     fn families_are_told_by_the_first_product() {

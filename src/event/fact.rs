@@ -94,6 +94,7 @@ facts! {
         ActorSystemMasters = "actor.system_masters", "a member of system:masters, to whom RBAC does not apply";
         ActorAdminUser = "actor.admin_user", "in the configured list admin-users";
         ActorDeployer = "actor.deployer", "in the configured list deployers: identities that deploy (GitOps, CI)";
+        ActorBoundToken = "actor.bound_token", "a service account's token that is bound to a pod, and so to its node";
         ActorEntra = "actor.entra", "an Entra identity: an e-mail-like name or an object id";
         ActorDashboard = "actor.dashboard", "the service account of a Kubernetes dashboard";
         ActorImpersonating = "actor.impersonating", "acts as someone else: impersonatedUser is there";

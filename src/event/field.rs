@@ -100,12 +100,15 @@ fields! {
     RequestUri = "request_uri" Str, "the request's URI as sent";
     UserAgent = "user_agent" Str, "the client's user agent; it says what it likes";
     UserAgentFamily = "user_agent.family" Str, "first product of the user agent without its version, in lower case";
+    UserAgentVersion = "user_agent.version" Str, "version of the user agent's first product, as in `v1.34.1`";
+    UserAgentMinor = "user_agent.minor" Int, "minor version of the user agent's first product where it is written as Kubernetes writes its own (`v1.MINOR.PATCH`), else 0";
     ActorUser = "actor.user" Str, "name of the authenticated user";
     ActorGroups = "actor.groups" List, "groups of the authenticated user";
     ActorEffective = "actor.effective" Str, "the impersonated user where there is one, else the authenticated";
     ActorImpersonated = "actor.impersonated" Str, "name of the impersonated user";
     ActorServiceAccount = "actor.service_account" Str, "namespace/name where the authenticated user is a service account";
     ActorCredential = "actor.credential" Str, "id of the credential (user.extra credential-id), else the user's name";
+    ActorNodeName = "actor.node_name" Str, "node that a service account's token is bound to with its pod (user.extra node-name), or that the actor is";
     SourceIpAddress = "source_ip.address" Str, "the client: right-most address that is no trusted hop";
     SourceIpNetwork = "source_ip.network" Str, "the client's network: /24 of IPv4, /48 of IPv6";
     SourceIpClass = "source_ip.class" Str, "loopback, link_local, private, shared, public, or unknown";
@@ -199,6 +202,9 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::RequestPath => owned(target::path(&event.request_uri)),
         Field::UserAgent => event.user_agent.as_ref().into(),
         Field::UserAgentFamily => owned(agent::product(&event.user_agent).to_ascii_lowercase()),
+        Field::UserAgentVersion => agent::version(&event.user_agent).into(),
+        Field::UserAgentMinor => FieldValue::Int(agent::kubernetes_minor(&event.user_agent)),
+        Field::ActorNodeName => actor::node_name(event).into(),
         Field::ActorUser => event.user.username.as_ref().into(),
         Field::ActorGroups => borrowed(&event.user.groups),
         Field::ActorEffective => event

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Library, anchor, codes, inline, technique_link, values};
 use crate::alert::Kind;
 use crate::config::DEFAULT;
-use crate::detect::spec::{Expect, Match, Sequence, Spec};
+use crate::detect::spec::{Expect, Match, NewKey, Sequence, Spec};
 use crate::event::Fact;
 
 /// Text of `detectors/ID.md`.
@@ -222,6 +222,9 @@ fn memory(page: &mut Page, spec: &Spec) {
             codes(values(&first.key), "and"),
             codes(values(&first.value), "and"),
         ));
+        if first.new_key == NewKey::Learn {
+            page.line("What appears later is learned as well, in its first day, and is no finding by itself.");
+        }
         if !first.teach.is_empty() {
             let verbs = codes(first.teach.iter().map(String::as_str), "and");
             page.line(format!("Events of {verbs} teach, and raise nothing."));

@@ -55,6 +55,7 @@ impl Check<'_> {
             value: self.fields(&first_seen.value, "first_seen.value"),
             learn: self.learning(&first_seen.learn),
             teach: first_seen.teach.clone(),
+            new_key: first_seen.new_key,
         };
         let (key, value) = (names(&first_seen.key), names(&first_seen.value));
         (state, format!("first_seen {key:?} {value:?}"))

@@ -68,6 +68,8 @@ pub struct Ask<'a> {
     pub learn: Option<SignedDuration>,
     /// The event is remembered and never raised.
     pub teach: bool,
+    /// A key that appears after the learning time is learned, and not raised.
+    pub learn_keys: bool,
 }
 
 /// What a match means.
@@ -128,7 +130,7 @@ impl FirstSeen {
             let learning = ask.learn.is_some_and(|learn| now < since + learn.as_secs());
             match key.first {
                 _ if learning => Answer::Learning,
-                None if ask.learn.is_none() => Answer::Learning,
+                None if ask.learn.is_none() || ask.learn_keys => Answer::Learning,
                 None => Answer::NewKey {
                     watched: SignedDuration::from_secs(now - since),
                 },
@@ -275,6 +277,7 @@ mod tests {
             time: Timestamp::from_second(1_700_000_000 + hours * 3600).expect("in range"),
             learn: Some(SignedDuration::from_hours(48)),
             teach: false,
+            learn_keys: false,
         })
     }
 
