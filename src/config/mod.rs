@@ -169,6 +169,10 @@ pub struct PipelineConfig {
     pub queue_batches: u32,
     /// How far records may be out of order without changing what is found.
     pub lateness: Period,
+    /// By how much a partition may be ahead of the others in event time before it is paused.
+    pub max_ahead: Period,
+    /// How long it is paused at most, in one piece.
+    pub max_pause: Period,
     /// How long a stop waits for what is in flight.
     pub drain_timeout: Period,
 }

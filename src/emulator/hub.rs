@@ -179,10 +179,14 @@ impl Partition {
 
     /// Appends messages in one piece, each with its partition key.
     pub(super) fn append(&self, messages: Vec<(AmqpMessage, Option<String>)>) {
+        self.append_at(messages, jiff::Timestamp::now());
+    }
+
+    /// As [`Partition::append`], as if it were `time`, or the last event's time if that is later.
+    fn append_at(&self, messages: Vec<(AmqpMessage, Option<String>)>, time: jiff::Timestamp) {
         let mut log = lock(&self.log);
         for (message, key) in messages {
-            let now = jiff::Timestamp::now().as_millisecond();
-            let millis = now.max(log.last_millis);
+            let millis = time.as_millisecond().max(log.last_millis);
             log.push(message, key, millis);
         }
         while log.events.len() > 1
@@ -195,8 +199,8 @@ impl Partition {
         self.appended.send_replace(log.next_sequence_number);
     }
 
-    /// Appends one event without AMQP.
-    pub(super) fn publish(&self, body: Bytes) {
+    /// Appends one event without AMQP, enqueued at `time`.
+    pub(super) fn publish(&self, body: Bytes, time: jiff::Timestamp) {
         let data = Data(Binary::from(body.to_vec()));
         let body = Body::Data(Batch::new(vec![data]));
         let message = Message {
@@ -208,7 +212,7 @@ impl Partition {
             body,
             footer: None,
         };
-        self.append(vec![(message, None)]);
+        self.append_at(vec![(message, None)], time);
     }
 
     pub(super) fn info(&self) -> PartitionInfo {

@@ -175,7 +175,18 @@ impl Emulator {
 
     /// Appends an event without AMQP.
     pub fn publish(&self, hub: &str, partition: &str, body: Bytes) -> Result<(), EmulatorError> {
-        self.partition(hub, partition)?.publish(body);
+        self.publish_at(hub, partition, body, jiff::Timestamp::now())
+    }
+
+    /// Appends an event as if it were `time` now; a partition's times never go back.
+    pub fn publish_at(
+        &self,
+        hub: &str,
+        partition: &str,
+        body: Bytes,
+        time: jiff::Timestamp,
+    ) -> Result<(), EmulatorError> {
+        self.partition(hub, partition)?.publish(body, time);
         Ok(())
     }
 

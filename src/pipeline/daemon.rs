@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::deliver::{self, ConfigError, Deliveries, Named};
 use crate::source::Position;
 use crate::source::eventhubs::{HubStatus, read_hub};
+use crate::source::pacing::{Limits, Outlet, Pacing};
 use crate::store::{Recovered, Store, StoreError};
 
 /// A daemon at work.
@@ -72,7 +73,13 @@ impl Daemon {
             &CancellationToken::new(),
         );
         let (batches_in, batches) = mpsc::channel(config.pipeline.queue_batches.max(1) as usize);
+        let pacing = Arc::new(Pacing::new(Limits {
+            ahead: config.pipeline.max_ahead.signed(),
+            pause: config.pipeline.max_pause.into(),
+            patience: Limits::PATIENCE,
+        }));
         let parts = Parts {
+            pacing: Arc::clone(&pacing),
             settings: Arc::clone(&settings),
             store: Arc::clone(&store),
             batches,
@@ -87,9 +94,13 @@ impl Daemon {
             hubs.push(Arc::clone(&status));
             let (name, hub) = (name.clone(), hub.clone());
             let positions = positions_of(&recovered, &hub.source(&name));
-            let (batches_in, cancel) = (batches_in.clone(), cancel.clone());
+            let cancel = cancel.clone();
+            let outlet = Outlet {
+                batches: batches_in.clone(),
+                pacing: Some(Arc::clone(&pacing)),
+            };
             readers.spawn(async move {
-                read_hub(&name, hub, positions, batches_in, status, cancel).await;
+                read_hub(&name, hub, positions, outlet, status, cancel).await;
             });
         }
         readers.close();

@@ -25,6 +25,7 @@ use crate::deliver::Wake;
 use crate::detect::order::{Judgement, Learning};
 use crate::detect::state::recall::Recall;
 use crate::detect::{Engine, Outcome};
+use crate::source::pacing::Pacing;
 use crate::source::{Batch, Partition, Position};
 use crate::store::{Commit, Evicted, NewNotification, Quarantined, Recovered, Store, StoreError};
 
@@ -75,6 +76,8 @@ pub struct Live {
 pub struct Parts {
     pub settings: Arc<ArcSwap<Settings>>,
     pub store: Arc<Store>,
+    /// Hears how far each partition has come.
+    pub pacing: Arc<Pacing>,
     pub batches: tokio::sync::mpsc::Receiver<Batch>,
     pub wake: Wake,
     pub observer: Arc<dyn Observer>,
@@ -86,6 +89,7 @@ impl Live {
         let Parts {
             settings,
             store,
+            pacing,
             batches,
             wake,
             observer,
@@ -110,6 +114,7 @@ impl Live {
             memory,
             settings,
             store,
+            pacing,
             wake,
             observer,
             abandon: Arc::clone(&abandon),
@@ -206,6 +211,7 @@ struct Judging {
     memory: Memory,
     settings: Arc<ArcSwap<Settings>>,
     store: Arc<Store>,
+    pacing: Arc<Pacing>,
     wake: Wake,
     observer: Arc<dyn Observer>,
     abandon: Arc<AtomicBool>,
@@ -286,6 +292,8 @@ impl Judging {
         if let Some((_, latest)) = done.output.tally.span {
             progress.latest = progress.latest.max(Some(latest));
         }
+        let latest = done.output.tally.span.map(|(_, latest)| latest);
+        self.pacing.judged(&done.partition, latest, done.at_end);
         self.observer.read(&done.partition, &done.output.tally);
         for record in done.output.damaged {
             commit.quarantine.push(Quarantined {

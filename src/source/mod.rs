@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod eventhubs;
+pub mod pacing;
 
 use std::sync::Arc;
 

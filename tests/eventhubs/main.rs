@@ -2,6 +2,7 @@
 #![cfg(feature = "emulator")]
 
 mod breaks;
+mod pacing;
 mod process;
 mod reading;
 mod transport;

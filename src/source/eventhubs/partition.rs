@@ -14,7 +14,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{Fuse, FusedFuture, FutureExt};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +22,7 @@ use super::config::Start;
 use super::confine::Confined;
 use super::error::{Fault, HubError};
 use super::status::{PartitionStatus, State};
+use crate::source::pacing::{Outlet, Waited};
 use crate::source::{Batch, Chunk, Framing, Partition, Position};
 
 const BATCH_MESSAGES: usize = 1000;
@@ -38,7 +38,7 @@ pub(super) struct PartitionReader {
     pub(super) partition: Arc<Partition>,
     /// The last sequence number read; `None` until the start is known.
     pub(super) position: Option<Position>,
-    pub(super) out: mpsc::Sender<Batch>,
+    pub(super) out: Outlet,
     pub(super) status: Arc<PartitionStatus>,
     pub(super) cancel: CancellationToken,
     /// What the last batch said; a change is said in an empty batch.
@@ -131,6 +131,7 @@ impl PartitionReader {
         self.status.update(|status| {
             status.state = state;
             status.error = Some(error.text.clone());
+            status.stalls += u64::from(error.fault == Fault::Stalled);
         });
         tracing::warn!(
             source = %self.partition.source,
@@ -208,7 +209,7 @@ impl PartitionReader {
                     if !std::mem::replace(&mut is_reading, true) {
                         self.reading();
                     }
-                    if pending.is_full() && self.deliver(&mut pending, false).await.is_err() {
+                    if self.is_full(&pending) && self.deliver(&mut pending, false).await.is_err() {
                         return Ok(Stopped);
                     }
                     progress = Instant::now();
@@ -236,7 +237,10 @@ impl PartitionReader {
                     let said = if pending.chunks.is_empty() {
                         self.say_at_end(at_end).await
                     } else {
-                        self.deliver(&mut pending, at_end).await
+                        let said = self.deliver(&mut pending, at_end).await;
+                        // Delivering may have waited, which is not the hub's fault.
+                        progress = Instant::now();
+                        said
                     };
                     if said.is_err() {
                         return Ok(Stopped);
@@ -387,6 +391,46 @@ impl PartitionReader {
         Ok(())
     }
 
+    /// Waits while the partition is too far ahead of others in event time.
+    async fn wait_for_others(&mut self) -> Result<(), Stopped> {
+        let Some(pacing) = &self.out.pacing else {
+            return Ok(());
+        };
+        let pausing = || {
+            self.status.update(|status| {
+                status.paused = true;
+                status.pauses += 1;
+            });
+        };
+        let turn = pacing.turn(&self.partition, pausing);
+        let Some(waited) = self.cancel.run_until_cancelled(turn).await else {
+            return Err(Stopped);
+        };
+        if waited != Waited::No {
+            self.status.update(|status| status.paused = false);
+        }
+        if waited == Waited::GivenUp {
+            self.status.update(|status| status.pauses_given_up += 1);
+            tracing::warn!(
+                source = %self.partition.source,
+                partition = %self.partition.id,
+                "other partitions are still far behind in event time; reading on, and what detectors learn meanwhile may be out of order"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether what is pending makes a batch: by number, size, or the hub's time that it spans.
+    fn is_full(&self, pending: &Pending) -> bool {
+        let spans = || {
+            let span = self.out.pacing.as_ref()?.span();
+            let first = pending.chunks.first()?.enqueued?;
+            let last = pending.chunks.last()?.enqueued?;
+            Some(last.duration_since(first) > span)
+        };
+        pending.is_full() || spans().unwrap_or(false)
+    }
+
     /// Says in an empty batch whether the partition is read to its end, if that has changed.
     async fn say_at_end(&mut self, at_end: bool) -> Result<(), Stopped> {
         match self.position {
@@ -404,6 +448,9 @@ impl PartitionReader {
         chunks: Vec<Chunk>,
         at_end: bool,
     ) -> Result<(), Stopped> {
+        if !chunks.is_empty() {
+            self.wait_for_others().await?;
+        }
         let batch = Batch {
             partition: Arc::clone(&self.partition),
             from,
@@ -411,7 +458,10 @@ impl PartitionReader {
             chunks,
             at_end,
         };
-        let sending = self.cancel.run_until_cancelled(self.out.send(batch));
+        if let Some(pacing) = &self.out.pacing {
+            pacing.sent(&self.partition);
+        }
+        let sending = self.cancel.run_until_cancelled(self.out.batches.send(batch));
         let Some(Ok(())) = sending.await else {
             return Err(Stopped);
         };

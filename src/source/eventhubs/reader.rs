@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,9 +13,10 @@ use super::confine::Confined;
 use super::error::HubError;
 use super::partition::PartitionReader;
 use super::status::HubStatus;
-use crate::source::{Batch, Partition, Position};
+use crate::source::pacing::Outlet;
+use crate::source::{Partition, Position};
 
-/// Reads every partition of the hub into `out` until cancelled or until `out` is closed.
+/// Reads every partition of the hub into `out` until cancelled or until nobody takes batches any more.
 ///
 /// `name` is the section's name in the configuration; `positions` holds the last sequence number
 /// of partitions that were read before, by id; the others begin where the configuration says.
@@ -28,11 +28,12 @@ pub async fn read_hub(
     name: &str,
     config: EventHubConfig,
     positions: HashMap<String, Position>,
-    out: mpsc::Sender<Batch>,
+    out: impl Into<Outlet>,
     status: Arc<HubStatus>,
     cancel: CancellationToken,
 ) {
     let source = config.source(name);
+    let out: Outlet = out.into();
     let connector = Arc::new(Connector::new(config));
     let readers = TaskTracker::new();
     // Ends the partitions' readers also if this future is dropped.
@@ -45,7 +46,7 @@ pub async fn read_hub(
     loop {
         let listing = tokio::select! {
             () = cancel.cancelled() => break,
-            () = out.closed() => break,
+            () = out.batches.closed() => break,
             listing = list(Arc::clone(&connector)) => listing,
         };
         let wait = match listing {
@@ -59,14 +60,20 @@ pub async fn read_hub(
                     }
                     // What lies in a partition that was added meanwhile came after the start.
                     let added = (!is_first).then_some(Position::START);
+                    let position = positions.get(&id).copied().or(added);
+                    let status = status.partition(&id);
+                    let partition = Arc::new(Partition {
+                        source: Arc::clone(&source),
+                        id: id.into(),
+                    });
+                    if let Some(pacing) = &out.pacing {
+                        pacing.open(&partition);
+                    }
                     let reader = PartitionReader {
                         connector: Arc::clone(&connector),
-                        position: positions.get(&id).copied().or(added),
-                        status: status.partition(&id),
-                        partition: Arc::new(Partition {
-                            source: Arc::clone(&source),
-                            id: id.into(),
-                        }),
+                        position,
+                        status,
+                        partition,
                         out: out.clone(),
                         cancel: cancel.clone(),
                         at_end: false,
@@ -90,7 +97,7 @@ pub async fn read_hub(
         };
         tokio::select! {
             () = cancel.cancelled() => break,
-            () = out.closed() => break,
+            () = out.batches.closed() => break,
             () = tokio::time::sleep(wait) => {}
         }
     }

@@ -96,6 +96,14 @@ pub struct PartitionSnapshot {
     pub rewinds: u64,
     /// Repeated or out-of-order events that were dropped.
     pub repeats: u64,
+    /// Clients given up because the hub held events and delivered none.
+    pub stalls: u64,
+    /// Waits now for partitions that are behind in event time.
+    pub paused: bool,
+    /// Times that it had to.
+    pub pauses: u64,
+    /// Times that it waited as long as it may, and went on.
+    pub pauses_given_up: u64,
 }
 
 impl PartitionSnapshot {
