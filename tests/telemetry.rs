@@ -137,8 +137,10 @@ fn counts_arrive_in_their_series() {
     metrics.outbox("webhook.soc", 9, Duration::from_secs(30));
     metrics.partition_lag("prod", "3", 120);
     metrics.partition_age("prod", "3", Duration::from_millis(1500));
-    metrics.hub_counts("prod", [1, 2, 3, 4]);
-    metrics.hub_counts("prod", [1, 2, 3, 5]);
+    metrics.hub_counts("prod", [1, 2, 3, 4, 0, 0]);
+    metrics.hub_counts("prod", [1, 2, 3, 5, 7, 1]);
+    metrics.hub_faults("prod", [0, 0, 1, 0, 2, 0, 0, 9]);
+    metrics.partition_state("prod", "3", true, false);
     metrics.watermark("2026-11-20T10:00:00Z".parse().unwrap());
     metrics.committed(Duration::from_millis(3));
     metrics.commit_failed();
@@ -191,6 +193,17 @@ fn counts_arrive_in_their_series() {
             "lanner_partition_lag_seconds{hub=\"prod\",partition=\"3\"}",
             1.5,
         ),
+        ("lanner_hub_pauses_total{hub=\"prod\"}", 7.0),
+        ("lanner_hub_pauses_given_up_total{hub=\"prod\"}", 1.0),
+        (
+            "lanner_hub_faults_total{hub=\"prod\",fault=\"stalled\"}",
+            2.0,
+        ),
+        (
+            "lanner_partition_reading{hub=\"prod\",partition=\"3\"}",
+            1.0,
+        ),
+        ("lanner_partition_paused{hub=\"prod\",partition=\"3\"}", 0.0),
         ("lanner_watermark_timestamp_seconds", 1_795_168_800.0),
         ("lanner_store_commit_duration_seconds_count", 1.0),
         (

@@ -180,11 +180,12 @@ fn judge(error: &HubError) -> Attempt {
         Fault::NotFound => FailureReason::ClientError,
         Fault::Timeout | Fault::Stalled => FailureReason::Timeout,
         Fault::Unreachable => FailureReason::Connect,
+        Fault::Throttled => FailureReason::RateLimited,
         Fault::Stolen => FailureReason::Other,
     };
     Attempt::Retry {
         reason,
-        after: None,
+        after: error.wait,
         detail,
     }
 }

@@ -102,11 +102,15 @@ async fn serve_session(
     shared: Arc<Shared>,
     authorized: Arc<AtomicBool>,
 ) {
-    let acceptor = LinkAcceptor::builder()
-        .max_message_size(MAX_MESSAGE_SIZE)
-        .verify_incoming_source(false)
-        .verify_incoming_target(false)
-        .build();
+    let acceptor = |max_message_size: u64| {
+        LinkAcceptor::builder()
+            .max_message_size(max_message_size)
+            .verify_incoming_source(false)
+            .verify_incoming_target(false)
+            .build()
+    };
+    // What lies in a hub is delivered, whatever its size.
+    let (takes, gives) = (acceptor(MAX_MESSAGE_SIZE), acceptor(0));
     let replies = Arc::new(ReplyLinks::default());
     let mut endings = shared.endings.subscribe();
     loop {
@@ -130,6 +134,10 @@ async fn serve_session(
             attach.target = Some(Box::new(target));
         }
         let purpose = Purpose::of(&attach, &shared, authorized.load(Ordering::Relaxed)).await;
+        let acceptor = match attach.role {
+            Role::Sender => &takes,
+            Role::Receiver => &gives,
+        };
         let endpoint = match acceptor.accept_incoming_attach(attach, &mut session).await {
             Ok(endpoint) => endpoint,
             Err(error) => {

@@ -27,6 +27,7 @@ use crate::decode::{Damage, Form, Ignored};
 use crate::deliver::FailureReason;
 use crate::detect::Outcome;
 use crate::event::Category;
+use crate::source::eventhubs::Fault;
 
 use super::latency::{Latency, Span};
 use super::process::Process;
@@ -48,6 +49,7 @@ labels! {
     Reason { reason }
     Hub { hub }
     HubPartition { hub, partition }
+    HubFault { hub, fault }
     DetectorOutcome { detector, outcome }
     DetectorSeverity { detector, severity }
     Receiver { receiver }
@@ -104,6 +106,9 @@ pub struct Metrics {
     state_evicted: Counter,
     notified: Family<CauseOnly, Counter>,
     hub_counts: [Family<Hub, Counter>; HUB_COUNTS.len()],
+    hub_faults: Family<HubFault, Counter>,
+    partition_reading: Family<HubPartition, Gauge>,
+    partition_paused: Family<HubPartition, Gauge>,
     reloads: Family<Reason, Counter>,
     latencies: Arc<Latencies>,
 }
@@ -112,7 +117,7 @@ pub struct Metrics {
 struct Latencies([Latency; Span::ALL.len()]);
 
 /// In the order of [`Metrics::hub_counts`].
-const HUB_COUNTS: [(&str, &str); 4] = [
+const HUB_COUNTS: [(&str, &str); 6] = [
     (
         "hub_lost_messages",
         "Messages that fell out of the hub's retention before they were read",
@@ -125,6 +130,14 @@ const HUB_COUNTS: [(&str, &str); 4] = [
     (
         "hub_rewinds",
         "Times that a partition's numbers lay before our position, as after it was made anew",
+    ),
+    (
+        "hub_pauses",
+        "Times that a partition waited for others that were behind in event time",
+    ),
+    (
+        "hub_pauses_given_up",
+        "Times that a partition waited as long as it may, and went on",
     ),
 ];
 
@@ -163,6 +176,9 @@ impl Metrics {
             state_evicted: Counter::default(),
             notified: Family::default(),
             hub_counts: Default::default(),
+            hub_faults: Family::default(),
+            partition_reading: Family::default(),
+            partition_paused: Family::default(),
             reloads: Family::default(),
             latencies: Arc::new(Latencies(latencies)),
         };
@@ -274,6 +290,21 @@ impl Metrics {
             "Notifications made, by cause, before routing",
             self.notified.clone(),
         );
+        r.register(
+            "hub_faults",
+            "Errors of reading a hub, by kind; `stalled` is the watchdog's",
+            self.hub_faults.clone(),
+        );
+        r.register(
+            "partition_reading",
+            "1 while the partition is read, 0 while it is not; its lag is then as last known",
+            self.partition_reading.clone(),
+        );
+        r.register(
+            "partition_paused",
+            "1 while the partition waits for others that are behind in event time",
+            self.partition_paused.clone(),
+        );
         for ((name, help), family) in HUB_COUNTS.iter().zip(&self.hub_counts) {
             r.register(*name, *help, family.clone());
         }
@@ -316,7 +347,8 @@ impl Metrics {
     ) {
         for hub in hubs {
             self.received(hub, 0, 0);
-            self.hub_counts(hub, [0; 4]);
+            self.hub_counts(hub, [0; HUB_COUNTS.len()]);
+            self.hub_faults(hub, [0; Fault::ALL.len()]);
         }
         for receiver in receivers {
             self.sent.get_or_create(&of_receiver(receiver)).inc_by(0);
@@ -427,15 +459,38 @@ impl Metrics {
             .set(whole(messages));
     }
 
-    /// By event time, when the partition's latest batch was judged.
+    /// By event time, now.
     pub fn partition_age(&self, hub: &str, partition: &str, age: Duration) {
         self.lag_seconds
             .get_or_create(&of_partition(hub, partition))
             .set(age.as_secs_f64());
     }
 
-    /// Messages lost, reconnects, messages repeated, rewinds: of the hub since the start.
-    pub fn hub_counts(&self, hub: &str, counts: [u64; 4]) {
+    /// What a partition's reader does.
+    pub fn partition_state(&self, hub: &str, partition: &str, reading: bool, paused: bool) {
+        let labels = of_partition(hub, partition);
+        self.partition_reading
+            .get_or_create(&labels)
+            .set(reading.into());
+        self.partition_paused
+            .get_or_create(&labels)
+            .set(paused.into());
+    }
+
+    /// Errors of the hub since the start, in the order of [`Fault::ALL`].
+    pub fn hub_faults(&self, hub: &str, counts: [u64; Fault::ALL.len()]) {
+        for (fault, count) in Fault::ALL.into_iter().zip(counts) {
+            let labels = HubFault {
+                hub: name(hub),
+                fault: fault.as_str().into(),
+            };
+            raise(&self.hub_faults.get_or_create(&labels), count);
+        }
+    }
+
+    /// Messages lost, reconnects, messages repeated, rewinds, pauses, pauses given up: of the hub
+    /// since the start.
+    pub fn hub_counts(&self, hub: &str, counts: [u64; 6]) {
         let labels = Hub { hub: name(hub) };
         for (family, count) in self.hub_counts.iter().zip(counts) {
             raise(&family.get_or_create(&labels), count);

@@ -1,7 +1,7 @@
 //! Turns what the pipeline, the deliveries and the hubs say into metrics and health.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -22,7 +22,7 @@ use crate::pipeline::daemon::Daemon;
 use crate::pipeline::live;
 use crate::pipeline::tally::Tally;
 use crate::source::Partition;
-use crate::source::eventhubs::{HubSnapshot, State as HubState};
+use crate::source::eventhubs::{HubSnapshot, PartitionSnapshot, State as HubState};
 use crate::store::{Evicted, OutboxCount, StoreError};
 
 /// How long the judging thread may be silent before `/livez` says that it stalls. A commit may wait
@@ -41,6 +41,8 @@ pub struct Observer {
     /// The name in `[eventhubs.NAME]` by [`Partition::source`].
     hubs: ArcSwap<HashMap<String, String>>,
     receivers: ArcSwap<Vec<String>>,
+    /// The latest event time judged, by hub and partition.
+    latest: Mutex<HashMap<String, HashMap<String, Timestamp>>>,
 }
 
 impl Observer {
@@ -53,6 +55,7 @@ impl Observer {
             judge,
             hubs: ArcSwap::default(),
             receivers: ArcSwap::default(),
+            latest: Mutex::default(),
         }
     }
 
@@ -103,24 +106,51 @@ impl Observer {
     }
 
     fn hub(&self, hub: &HubSnapshot) {
-        let mut counts = [0; 4];
+        let mut counts = [0; 6];
+        let mut faults = hub.faults;
         for partition in &hub.partitions {
-            counts[0] += partition.lost;
-            counts[1] += partition.reconnects;
-            counts[2] += partition.repeats;
-            counts[3] += partition.rewinds;
-            if let Some(lag) = partition.lag() {
-                self.metrics.partition_lag(&hub.name, &partition.id, lag);
-                // What is read to its end is not behind, however long ago that was.
-                if lag == 0 {
-                    self.metrics
-                        .partition_age(&hub.name, &partition.id, Duration::ZERO);
-                }
+            let of_partition = [
+                partition.lost,
+                partition.reconnects,
+                partition.repeats,
+                partition.rewinds,
+                partition.pauses,
+                partition.pauses_given_up,
+            ];
+            for (count, more) in counts.iter_mut().zip(of_partition) {
+                *count += more;
             }
+            for (count, more) in faults.iter_mut().zip(partition.faults) {
+                *count += more;
+            }
+            self.partition(&hub.name, partition);
         }
         self.metrics.hub_counts(&hub.name, counts);
+        self.metrics.hub_faults(&hub.name, faults);
         self.health
             .set(&format!("eventhubs.{}", hub.name), state_of(hub));
+    }
+
+    fn partition(&self, hub: &str, partition: &PartitionSnapshot) {
+        let is_read = partition.state == HubState::Reading;
+        self.metrics
+            .partition_state(hub, &partition.id, is_read, partition.paused);
+        let lag = partition.lag();
+        if let Some(lag) = lag {
+            self.metrics.partition_lag(hub, &partition.id, lag);
+        }
+        // What is read to its end is not behind, however long ago that was; but nobody knows the
+        // end of what is not read.
+        let age = if is_read && lag == Some(0) {
+            Some(Duration::ZERO)
+        } else {
+            let latest = lock(&self.latest);
+            let latest = latest.get(hub).and_then(|of| of.get(&partition.id));
+            latest.copied().map(age_of)
+        };
+        if let Some(age) = age {
+            self.metrics.partition_age(hub, &partition.id, age);
+        }
     }
 }
 
@@ -155,6 +185,11 @@ fn state_of(hub: &HubSnapshot) -> State {
     }
 }
 
+/// Nothing here panics while it holds a lock, so a poisoned one is still sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Zero for times to come: clocks of other machines may be ahead.
 fn age_of(time: Timestamp) -> Duration {
     Duration::try_from(Timestamp::now().duration_since(time)).unwrap_or(Duration::ZERO)
@@ -179,8 +214,10 @@ impl live::Observer for Observer {
             self.metrics.quarantined(*damage, *count);
         }
         if let Some((_, latest)) = tally.span {
-            self.metrics
-                .partition_age(hub, &partition.id, age_of(latest));
+            let mut known = lock(&self.latest);
+            let of_hub = known.entry(hub.to_owned()).or_default();
+            let known = of_hub.entry(partition.id.to_string()).or_insert(latest);
+            *known = latest.max(*known);
         }
     }
 
@@ -284,6 +321,7 @@ mod tests {
     #[test]
     fn a_hub_is_ready_when_all_its_partitions_are_read() {
         let mut hub = HubSnapshot {
+            faults: Default::default(),
             name: "prod".to_owned(),
             state: HubState::Connecting,
             error: None,

@@ -2,10 +2,12 @@
 #![cfg(feature = "emulator")]
 
 mod breaks;
+mod edges;
 mod pacing;
 mod process;
 mod reading;
 mod transport;
+mod truth;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -26,16 +26,17 @@ impl Confined {
         Ok(Confined(Some(runtime)))
     }
 
-    /// The future's output; every task that it has spawned ends then, or if this is dropped.
+    /// The future's output, or that it panicked; every task that it has spawned ends then, or if
+    /// this is dropped.
     pub(super) async fn run<T: Send + 'static>(
         self,
         future: impl Future<Output = T> + Send + 'static,
-    ) -> T {
+    ) -> Result<T, HubError> {
         let runtime = self.0.as_ref().expect("it is taken only by the drop");
-        match runtime.spawn(future).await {
-            Ok(output) => output,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        runtime.spawn(future).await.map_err(|error| {
+            let text = format!("a defect broke it off: {error}");
+            HubError::new(Fault::Unreachable, text)
+        })
     }
 }
 
@@ -67,7 +68,7 @@ mod tests {
             });
             7
         });
-        assert_eq!(output.await, 7);
+        assert_eq!(output.await.expect("it does not panic"), 7);
         for _ in 0..500 {
             if Arc::strong_count(&held) == 1 {
                 return;
@@ -75,5 +76,13 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the task still holds its share");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error() {
+        let confined = Confined::new("test").expect("there are threads");
+        let output: Result<(), _> = confined.run(async { panic!("as a defect would") }).await;
+        let error = output.expect_err("it panics");
+        assert!(error.text.contains("as a defect would"), "{error}");
     }
 }

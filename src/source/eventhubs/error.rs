@@ -22,10 +22,38 @@ pub enum Fault {
     Timeout,
     /// Events lie in the hub, but none are delivered.
     Stalled,
+    /// The hub has too much to do and says when to come again.
+    Throttled,
     /// What we sent cannot be taken, however often it is sent.
     Refused,
     /// The network, the service, or anything else that passes by itself.
     Unreachable,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 8] = [
+        Fault::Unauthorized,
+        Fault::NotFound,
+        Fault::Stolen,
+        Fault::Timeout,
+        Fault::Stalled,
+        Fault::Throttled,
+        Fault::Refused,
+        Fault::Unreachable,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::Unauthorized => "unauthorized",
+            Fault::NotFound => "not_found",
+            Fault::Stolen => "stolen",
+            Fault::Timeout => "timeout",
+            Fault::Stalled => "stalled",
+            Fault::Throttled => "throttled",
+            Fault::Refused => "refused",
+            Fault::Unreachable => "unreachable",
+        }
+    }
 }
 
 /// An error with its kind and a text without secrets, of bounded length.
@@ -34,6 +62,8 @@ pub enum Fault {
 pub struct HubError {
     pub fault: Fault,
     pub text: String,
+    /// The hub asked to be left alone for so long.
+    pub wait: Option<Duration>,
 }
 
 /// The longest error text that is kept.
@@ -45,12 +75,13 @@ const CHAIN_BOUND: usize = 16;
 impl HubError {
     pub(super) fn new(fault: Fault, text: impl Into<String>) -> HubError {
         let text: String = text.into();
-        let text = text
+        let text: String = text
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .take(TEXT_BOUND)
             .collect();
-        HubError { fault, text }
+        let wait = (fault == Fault::Throttled).then(|| asked_wait(&text));
+        HubError { fault, text, wait }
     }
 
     pub(super) fn timeout(call: &str, after: Duration) -> HubError {
@@ -69,6 +100,18 @@ impl HubError {
         let text = format!("no credential: {}", innermost(error));
         HubError::new(Fault::Unauthorized, text)
     }
+}
+
+/// How long to wait where the hub says "Please wait 4 seconds and try again", as it does when it
+/// throttles; within bounds, because it is the peer's to say.
+fn asked_wait(text: &str) -> Duration {
+    const DEFAULT: u64 = 4;
+    const LONGEST: u64 = 60;
+    let seconds = text
+        .split_once("wait ")
+        .and_then(|(_, rest)| rest.split_once(" second"))
+        .and_then(|(number, _)| number.trim().parse().ok());
+    Duration::from_secs(seconds.unwrap_or(DEFAULT).min(LONGEST))
 }
 
 fn classify(error: &EventHubsError) -> (Fault, String) {
@@ -108,6 +151,7 @@ fn classify_amqp(error: &AmqpError) -> Option<(Fault, String)> {
                 AmqpErrorCondition::UnauthorizedAccess => Fault::Unauthorized,
                 AmqpErrorCondition::NotFound => Fault::NotFound,
                 AmqpErrorCondition::LinkStolen => Fault::Stolen,
+                AmqpErrorCondition::ServerBusyError => Fault::Throttled,
                 _ => Fault::Unreachable,
             };
             let text = match &described.description {
@@ -120,6 +164,7 @@ fn classify_amqp(error: &AmqpError) -> Option<(Fault, String)> {
             let fault = match u16::from(*code) {
                 401 | 403 => Fault::Unauthorized,
                 404 => Fault::NotFound,
+                429 | 503 => Fault::Throttled,
                 _ => Fault::Unreachable,
             };
             let description = description.as_deref().unwrap_or("no description");

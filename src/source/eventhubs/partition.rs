@@ -33,6 +33,7 @@ const LINGER: Duration = Duration::from_millis(20);
 const QUIET: Duration = Duration::from_secs(1);
 
 /// One partition's reader; lives as long as the hub's.
+#[derive(Clone)]
 pub(super) struct PartitionReader {
     pub(super) connector: Arc<Connector>,
     pub(super) partition: Arc<Partition>,
@@ -61,16 +62,21 @@ impl PartitionReader {
             let again;
             match Confined::new(&name) {
                 Ok(confined) => {
+                    let before = self.clone();
                     let attempt = async move {
                         let again = self.attempt(&mut delays).await;
                         (self, delays, again)
                     };
-                    (self, delays, again) = confined.run(attempt).await;
+                    match confined.run(attempt).await {
+                        Ok(after) => (self, delays, again) = after,
+                        Err(error) => {
+                            (self, delays) = (before, connector.delays());
+                            self.position = status.position().or(self.position);
+                            again = self.pause_long(&error).await.is_ok();
+                        }
+                    }
                 }
-                Err(error) => {
-                    let delay = connector.config().pace.backoff;
-                    again = self.pause(&error, delay, async {}).await.is_ok();
-                }
+                Err(error) => again = self.pause_long(&error).await.is_ok(),
             }
             if again {
                 status.update(|status| {
@@ -82,6 +88,12 @@ impl PartitionReader {
             }
         }
         status.update(|status| status.state = State::Stopped);
+    }
+
+    /// For what has nothing to do with the hub, and will hardly be better soon.
+    async fn pause_long(&mut self, error: &HubError) -> Result<(), Stopped> {
+        let delay = self.connector.config().pace.backoff;
+        self.pause(error, delay, async {}).await
     }
 
     /// Reads with one client and pauses after its error; says whether to go on.
@@ -104,6 +116,8 @@ impl PartitionReader {
             *delays = connector.delays();
         }
         let delay = delays.next().unwrap_or(pace.backoff);
+        let asked = error.wait.unwrap_or_default().min(pace.backoff);
+        let delay = delay.max(asked);
         self.pause(&error, delay, goodbye).await.is_ok()
     }
 
@@ -131,7 +145,8 @@ impl PartitionReader {
         self.status.update(|status| {
             status.state = state;
             status.error = Some(error.text.clone());
-            status.stalls += u64::from(error.fault == Fault::Stalled);
+            status.paused = false;
+            status.faults[error.fault as usize] += 1;
         });
         tracing::warn!(
             source = %self.partition.source,
@@ -353,6 +368,11 @@ impl PartitionReader {
             self.status.update(|status| status.repeats += 1);
             return;
         }
+        if let Some(last) = last
+            && number > last.0 + 1
+        {
+            self.count_lost(number - last.0 - 1);
+        }
         pending
             .before
             .get_or_insert(last.unwrap_or(Position(number - 1)));
@@ -461,7 +481,9 @@ impl PartitionReader {
         if let Some(pacing) = &self.out.pacing {
             pacing.sent(&self.partition);
         }
-        let sending = self.cancel.run_until_cancelled(self.out.batches.send(batch));
+        let sending = self
+            .cancel
+            .run_until_cancelled(self.out.batches.send(batch));
         let Some(Ok(())) = sending.await else {
             return Err(Stopped);
         };

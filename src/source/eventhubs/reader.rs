@@ -84,6 +84,7 @@ pub async fn read_hub(
             }
             Err(error) => {
                 let delay = delays.next().unwrap_or(pace.backoff);
+                let delay = delay.max(error.wait.unwrap_or_default().min(pace.backoff));
                 status.listing_failed(&error);
                 tracing::warn!(
                     source = %source,
@@ -117,5 +118,5 @@ async fn list(connector: Arc<Connector>) -> Result<Vec<String>, HubError> {
         close(client, connector.config().pace.call).await;
         Ok(properties?.partition_ids)
     };
-    Confined::new("hub-list")?.run(listing).await
+    Confined::new("hub-list")?.run(listing).await?
 }

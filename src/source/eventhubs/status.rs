@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use super::error::{Fault, HubError};
+use crate::source::Position;
 
 /// What a hub or a partition is doing; closed, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -32,6 +33,7 @@ impl From<Fault> for State {
             Fault::NotFound
             | Fault::Timeout
             | Fault::Stalled
+            | Fault::Throttled
             | Fault::Refused
             | Fault::Unreachable => State::Backoff,
         }
@@ -52,6 +54,7 @@ struct Listing {
     state: State,
     error: Option<String>,
     listed: bool,
+    faults: [u64; Fault::ALL.len()],
 }
 
 /// A partition's status, as its task writes it.
@@ -67,6 +70,8 @@ pub struct HubSnapshot {
     pub error: Option<String>,
     /// The hub has said at least once which partitions it has.
     pub listed: bool,
+    /// Errors of asking, in the order of [`Fault::ALL`].
+    pub faults: [u64; Fault::ALL.len()],
     /// In the order of their ids as text.
     pub partitions: Vec<PartitionSnapshot>,
 }
@@ -96,8 +101,8 @@ pub struct PartitionSnapshot {
     pub rewinds: u64,
     /// Repeated or out-of-order events that were dropped.
     pub repeats: u64,
-    /// Clients given up because the hub held events and delivered none.
-    pub stalls: u64,
+    /// Errors, in the order of [`Fault::ALL`].
+    pub faults: [u64; Fault::ALL.len()],
     /// Waits now for partitions that are behind in event time.
     pub paused: bool,
     /// Times that it had to.
@@ -136,22 +141,23 @@ impl HubStatus {
             state: listing.state,
             error: listing.error,
             listed: listing.listed,
+            faults: listing.faults,
             partitions,
         }
     }
 
     pub(super) fn listed(&self) {
-        *lock(&self.listing) = Listing {
-            state: State::Reading,
-            error: None,
-            listed: true,
-        };
+        let mut listing = lock(&self.listing);
+        listing.state = State::Reading;
+        listing.error = None;
+        listing.listed = true;
     }
 
     pub(super) fn listing_failed(&self, error: &HubError) {
         let mut listing = lock(&self.listing);
         listing.state = error.fault.into();
         listing.error = Some(error.text.clone());
+        listing.faults[error.fault as usize] += 1;
     }
 
     pub(super) fn stopped(&self) {
@@ -172,6 +178,11 @@ impl HubStatus {
 }
 
 impl PartitionStatus {
+    /// The last sequence number that was handed on.
+    pub(super) fn position(&self) -> Option<Position> {
+        lock(&self.0).last_sequence_number.map(Position)
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut PartitionSnapshot)) {
         change(&mut lock(&self.0));
     }
