@@ -6,7 +6,9 @@
 //! order findings come; [`Incident`] is what leaves the process, as `lanner/incident/v1`.
 
 mod account;
+mod links;
 mod state;
+mod steps;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

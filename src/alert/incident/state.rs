@@ -11,7 +11,9 @@ use std::hash::BuildHasherDefault;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Incident, SCHEMA, Step, account, short};
+use super::links::Links;
+use super::steps::{Kept, StepKey, once};
+use super::{Incident, SCHEMA, Step, account};
 use crate::alert::{Alert, Kind, Severity, Status};
 use crate::detect::matches::{Digest128, DigestHasher, Match};
 use crate::detect::techniques;
@@ -20,12 +22,8 @@ use crate::event::trace::{Trace, TraceKind};
 /// Open incidents kept at most; beyond, the one longest without a finding closes.
 const MAX_OPEN: usize = 10_000;
 
-/// Steps and stretches of traces that one incident keeps.
+/// Steps that one incident keeps.
 const MAX_STEPS: usize = 128;
-const MAX_LINKS: usize = 512;
-
-/// Audit IDs that one step keeps.
-const MAX_AUDIT_IDS: usize = 32;
 
 /// Ids that an incident was told under before.
 const MAX_TOLD: usize = 16;
@@ -80,30 +78,23 @@ struct Stretch {
     incident: Digest128,
 }
 
-/// A stretch of one trace within an incident.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Link {
-    key: u128,
-    trace: Trace,
-    first: i64,
-    last: i64,
-    /// Findings in it.
-    count: u64,
-}
-
 /// An open incident.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Open {
     cluster: String,
     cluster_name: String,
-    links: Vec<Link>,
+    links: Links,
     steps: BTreeMap<StepKey, Kept>,
+    /// Findings that were of steps beyond those that are kept.
     beyond: u64,
     /// Receivers that take it as an incident.
     receivers: BTreeSet<String>,
     told: Told,
     /// Something is to be told that was not yet.
     owed: bool,
+    /// The incident's id, while its earliest step stays the same.
+    #[serde(skip)]
+    id: Option<String>,
 }
 
 /// What receivers know of an incident.
@@ -116,28 +107,7 @@ struct Told {
     at: i64,
 }
 
-/// The alert's fingerprint, and the actor: an alert that several identities caused is a step of
-/// each of them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct StepKey {
-    fingerprint: u128,
-    actor: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Kept {
-    step: Step,
-    /// Time (nanoseconds) and request of the finding that the step shows.
-    shown: (i128, u128),
-    /// Time and request of each audit ID, so that the first of them are kept.
-    requests: BTreeMap<(i128, u128), String>,
-}
-
 impl Open {
-    fn last(&self) -> i64 {
-        self.links.iter().map(|link| link.last).max().unwrap_or(0)
-    }
-
     fn severity(&self) -> Option<Severity> {
         self.steps.values().map(|kept| kept.step.severity).max()
     }
@@ -164,33 +134,33 @@ impl Open {
     }
 
     fn add(&mut self, finding: &Finding<'_>) {
-        let found = finding.found;
-        let occurrence = &found.occurrence;
-        let time = occurrence.clock().as_nanosecond();
-        let request = (time, occurrence.request.0);
-        let key = StepKey {
-            fingerprint: finding.fingerprint.0,
-            actor: occurrence.actor.user.clone(),
-        };
-        if !self.steps.contains_key(&key) && self.steps.len() >= MAX_STEPS {
-            self.beyond += 1;
-            return;
-        }
-        let new = Kept {
-            shown: request,
-            requests: BTreeMap::from([(request, occurrence.audit_id.clone())]),
-            step: step(finding),
-        };
+        let key = StepKey::of(finding);
+        let full = self.steps.len() >= MAX_STEPS;
         match self.steps.get_mut(&key) {
-            Some(kept) => kept.merge(new),
+            Some(kept) => {
+                if kept.add(finding) {
+                    self.id = None;
+                }
+            }
+            None if full => self.beyond += 1,
             None => {
-                self.steps.insert(key, new);
+                self.steps.insert(key, Kept::new(finding));
+                self.id = None;
             }
         }
     }
 
-    fn absorb(&mut self, other: Open) {
-        self.links.extend(other.links);
+    /// The id, computed only where the earliest step may be another than before.
+    fn current_id(&mut self) -> &str {
+        if self.id.is_none() {
+            self.id = Some(self.id());
+        }
+        self.id.as_deref().unwrap_or_default()
+    }
+
+    fn absorb(&mut self, other: Open, window: i64) {
+        self.id = None;
+        self.links.absorb(other.links, window);
         for (key, kept) in other.steps {
             let full = self.steps.len() >= MAX_STEPS;
             match self.steps.get_mut(&key) {
@@ -235,12 +205,13 @@ impl Open {
         let mut joined_by: Vec<Trace> = self
             .links
             .iter()
+            .map(|(_, link)| link)
             .filter(|link| link.count > 1 && link.trace.kind != TraceKind::Alert)
             .map(|link| link.trace.clone())
             .collect();
         joined_by.sort();
         joined_by.dedup();
-        let id = self.id();
+        let id = self.id.clone().unwrap_or_else(|| self.id());
         Incident {
             schema: SCHEMA.to_owned(),
             notification_id: format!("{id}-{}", self.told.sequence.max(1)),
@@ -267,67 +238,6 @@ impl Open {
     }
 }
 
-impl Kept {
-    /// What is kept of two parts of one step depends on neither's coming first.
-    fn merge(&mut self, other: Kept) {
-        let graver = other.step.severity > self.step.severity
-            || other.step.severity == self.step.severity && other.shown < self.shown;
-        let count = self.step.count + other.step.count;
-        let first = [self.step.first_seen, other.step.first_seen];
-        let last = [self.step.last_seen, other.step.last_seen];
-        if graver {
-            self.step = other.step;
-            self.shown = other.shown;
-        }
-        self.step.count = count;
-        self.step.first_seen = first.into_iter().flatten().min();
-        self.step.last_seen = last.into_iter().flatten().max();
-        self.requests.extend(other.requests);
-        while self.requests.len() > MAX_AUDIT_IDS {
-            self.requests.pop_last();
-        }
-    }
-}
-
-fn step(finding: &Finding<'_>) -> Step {
-    let Finding { found, alert, .. } = finding;
-    let occurrence = &found.occurrence;
-    let tactics = alert.attack.iter().filter_map(|id| {
-        let first = techniques::tactics(id).first()?;
-        Some((*first).to_owned())
-    });
-    Step {
-        alert: alert.id.clone(),
-        fingerprint: alert.fingerprint.clone(),
-        detector: alert.detector.id.clone(),
-        title: alert.detector.title.clone(),
-        kind: alert.detector.kind,
-        severity: found.severity,
-        summary: short(&found.summary),
-        actor: occurrence.actor.user.clone(),
-        impersonated: occurrence.actor.impersonated.clone(),
-        source_ip: occurrence.source_ip.clone(),
-        place: occurrence.came_from.to_owned(),
-        user_agent: short(&occurrence.user_agent),
-        object: crate::alert::ObjectId {
-            name: short(&occurrence.object.name),
-            ..occurrence.object.clone()
-        },
-        tactics: once(tactics),
-        attack: alert.attack.clone(),
-        first_seen: occurrence.time,
-        last_seen: occurrence.time,
-        count: 1,
-        audit_ids: Vec::new(),
-    }
-}
-
-/// Each once, in the order of their first.
-fn once(items: impl Iterator<Item = String>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    items.filter(|item| seen.insert(item.clone())).collect()
-}
-
 impl Incidents {
     /// Findings further apart than `window` (event time) are not joined by what they share.
     pub fn new(window: SignedDuration) -> Incidents {
@@ -351,7 +261,7 @@ impl Incidents {
             self.by_end = self
                 .open
                 .iter()
-                .map(|(key, open)| (open.last().saturating_add(window), *key))
+                .map(|(key, open)| (open.links.last().saturating_add(window), *key))
                 .collect();
         }
     }
@@ -363,19 +273,24 @@ impl Incidents {
         }
         let occurrence = &finding.found.occurrence;
         let now = occurrence.clock().as_second();
+        let alone;
         let traces = match occurrence.traces.as_slice() {
-            [] => vec![Trace {
-                kind: TraceKind::Alert,
-                value: format!("{} {}", finding.fingerprint.hex(), occurrence.actor.user),
-            }],
-            traces => traces.to_vec(),
+            [] => {
+                alone = [Trace {
+                    kind: TraceKind::Alert,
+                    value: format!("{} {}", finding.fingerprint.hex(), occurrence.actor.user),
+                }];
+                &alone[..]
+            }
+            traces => traces,
         };
-        let keyed: Vec<(Digest128, Trace)> = traces
-            .into_iter()
-            .map(|trace| (digest(&occurrence.cluster, &trace), trace))
+        let keyed: Vec<(Digest128, &Trace)> = traces
+            .iter()
+            .map(|trace| (digest(&occurrence.cluster, trace), trace))
             .collect();
+        let window = self.window;
         let near = |first: i64, last: i64| {
-            now >= first.saturating_sub(self.window) && now <= last.saturating_add(self.window)
+            now >= first.saturating_sub(window) && now <= last.saturating_add(window)
         };
         let touched: BTreeSet<Digest128> = keyed
             .iter()
@@ -396,54 +311,44 @@ impl Incidents {
                     &now.to_be_bytes(),
                 ])
             });
-        let mut open = self.take(key).unwrap_or_else(|| Open {
+        if touched.len() > 1 {
+            self.join(key, touched);
+        }
+        let open = self.open.entry(key).or_insert_with(|| Open {
             cluster: occurrence.cluster.to_string(),
             cluster_name: occurrence.cluster_name.clone(),
-            links: Vec::new(),
+            links: Links::default(),
             steps: BTreeMap::new(),
             beyond: 0,
             receivers: BTreeSet::new(),
             told: Told::default(),
             owed: false,
+            id: None,
         });
-        for other in touched.into_iter().filter(|other| *other != key) {
-            self.due.remove(&other);
-            if let Some(absorbed) = self.take(other) {
-                self.closed.push(other);
-                self.changed.remove(&other);
-                open.absorb(absorbed);
-            }
-        }
+        let before = open.links.last();
         for (trace_key, trace) in keyed {
-            let mut link = Link {
-                key: trace_key.0,
-                trace,
-                first: now,
-                last: now,
-                count: 1,
+            let Some((first, last)) = open.links.add(trace_key.0, trace, now, window) else {
+                continue;
             };
-            let window = self.window;
-            open.links.retain(|other| {
-                let apart = other.key != link.key
-                    || now < other.first.saturating_sub(window)
-                    || now > other.last.saturating_add(window);
-                if !apart {
-                    link.first = link.first.min(other.first);
-                    link.last = link.last.max(other.last);
-                    link.count += other.count;
-                }
-                apart
+            let stretches = self.traces.entry(trace_key).or_default();
+            stretches
+                .retain(|other| other.incident != key || other.last < first || other.first > last);
+            stretches.push(Stretch {
+                first,
+                last,
+                incident: key,
             });
-            if open.links.len() < MAX_LINKS {
-                open.links.push(link);
-            }
+        }
+        let end = open.links.last();
+        if open.steps.is_empty() || end != before {
+            self.by_end.remove(&(before.saturating_add(window), key));
+            self.by_end.insert((end.saturating_add(window), key));
         }
         open.add(finding);
-        let id = open.id();
+        let id = open.current_id().to_owned();
         if open.owed {
             self.due.insert(key);
         }
-        self.put(key, open);
         self.changed.insert(key);
         if self.open.len() > MAX_OPEN
             && let Some((_, first)) = self.by_end.first().copied()
@@ -452,6 +357,22 @@ impl Incidents {
             self.displaced.extend(displaced);
         }
         Some((key, id))
+    }
+
+    /// Makes one of the incidents that a finding has turned out to join.
+    fn join(&mut self, key: Digest128, parts: BTreeSet<Digest128>) {
+        let Some(mut open) = self.take(key) else {
+            return;
+        };
+        for other in parts.into_iter().filter(|other| *other != key) {
+            self.due.remove(&other);
+            if let Some(absorbed) = self.take(other) {
+                self.closed.push(other);
+                self.changed.remove(&other);
+                open.absorb(absorbed, self.window);
+            }
+        }
+        self.put(key, open);
     }
 
     /// `receivers` take the incident in place of an alert of it, which is to be told now.
@@ -535,9 +456,9 @@ impl Incidents {
     fn take(&mut self, key: Digest128) -> Option<Open> {
         let open = self.open.remove(&key)?;
         self.by_end
-            .remove(&(open.last().saturating_add(self.window), key));
-        for link in &open.links {
-            let trace = Digest128(link.key);
+            .remove(&(open.links.last().saturating_add(self.window), key));
+        for trace in open.links.traces() {
+            let trace = Digest128(trace);
             if let Some(stretches) = self.traces.get_mut(&trace) {
                 stretches.retain(|stretch| stretch.incident != key);
                 if stretches.is_empty() {
@@ -549,9 +470,9 @@ impl Incidents {
     }
 
     fn put(&mut self, key: Digest128, open: Open) {
-        for link in &open.links {
+        for (trace, link) in open.links.iter() {
             self.traces
-                .entry(Digest128(link.key))
+                .entry(Digest128(trace))
                 .or_default()
                 .push(Stretch {
                     first: link.first,
@@ -560,7 +481,7 @@ impl Incidents {
                 });
         }
         self.by_end
-            .insert((open.last().saturating_add(self.window), key));
+            .insert((open.links.last().saturating_add(self.window), key));
         self.open.insert(key, open);
     }
 

@@ -1,0 +1,147 @@
+//! The steps of an open incident: what is kept of the findings of one alert by one actor.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::state::Finding;
+use super::{Step, short};
+use crate::detect::techniques;
+
+/// Audit IDs that one step keeps.
+const MAX_AUDIT_IDS: usize = 32;
+
+/// The alert's fingerprint, and the actor: an alert that several identities caused is a step of
+/// each of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct StepKey {
+    pub fingerprint: u128,
+    pub actor: String,
+}
+
+impl StepKey {
+    pub fn of(finding: &Finding<'_>) -> StepKey {
+        StepKey {
+            fingerprint: finding.fingerprint.0,
+            actor: finding.found.occurrence.actor.user.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub step: Step,
+    /// Time (nanoseconds) and request of the finding that the step shows.
+    shown: (i128, u128),
+    /// Time and request of each audit ID, so that the first of them are kept.
+    pub requests: BTreeMap<(i128, u128), String>,
+}
+
+/// Time in nanoseconds, and the request.
+fn request(finding: &Finding<'_>) -> (i128, u128) {
+    let occurrence = &finding.found.occurrence;
+    (occurrence.clock().as_nanosecond(), occurrence.request.0)
+}
+
+impl Kept {
+    pub fn new(finding: &Finding<'_>) -> Kept {
+        let request = request(finding);
+        let audit_id = finding.found.occurrence.audit_id.clone();
+        Kept {
+            shown: request,
+            requests: BTreeMap::from([(request, audit_id)]),
+            step: step(finding),
+        }
+    }
+
+    /// As [`Kept::merge`] with what [`Kept::new`] makes of the finding, which most findings of a step
+    /// need not become; tells whether the step begins earlier now.
+    pub fn add(&mut self, finding: &Finding<'_>) -> bool {
+        let before = self.step.first_seen;
+        let severity = finding.found.severity;
+        let request = request(finding);
+        if severity > self.step.severity || severity == self.step.severity && request < self.shown {
+            self.merge(Kept::new(finding));
+            return self.step.first_seen != before;
+        }
+        let time = finding.found.occurrence.time;
+        self.step.count += 1;
+        self.step.first_seen = [before, time].into_iter().flatten().min();
+        self.step.last_seen = self.step.last_seen.max(time);
+        let full = self.requests.len() >= MAX_AUDIT_IDS;
+        if !full
+            || self
+                .requests
+                .last_key_value()
+                .is_some_and(|(last, _)| request < *last)
+        {
+            let audit_id = finding.found.occurrence.audit_id.clone();
+            self.requests.insert(request, audit_id);
+            self.bound();
+        }
+        self.step.first_seen != before
+    }
+
+    /// What is kept of two parts of one step depends on neither's coming first.
+    pub fn merge(&mut self, other: Kept) {
+        let graver = other.step.severity > self.step.severity
+            || other.step.severity == self.step.severity && other.shown < self.shown;
+        let count = self.step.count + other.step.count;
+        let first = [self.step.first_seen, other.step.first_seen];
+        let last = [self.step.last_seen, other.step.last_seen];
+        if graver {
+            self.step = other.step;
+            self.shown = other.shown;
+        }
+        self.step.count = count;
+        self.step.first_seen = first.into_iter().flatten().min();
+        self.step.last_seen = last.into_iter().flatten().max();
+        self.requests.extend(other.requests);
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        while self.requests.len() > MAX_AUDIT_IDS {
+            self.requests.pop_last();
+        }
+    }
+}
+
+fn step(finding: &Finding<'_>) -> Step {
+    let Finding { found, alert, .. } = finding;
+    let occurrence = &found.occurrence;
+    let tactics = alert.attack.iter().filter_map(|id| {
+        let first = techniques::tactics(id).first()?;
+        Some((*first).to_owned())
+    });
+    Step {
+        alert: alert.id.clone(),
+        fingerprint: alert.fingerprint.clone(),
+        detector: alert.detector.id.clone(),
+        title: alert.detector.title.clone(),
+        kind: alert.detector.kind,
+        severity: found.severity,
+        summary: short(&found.summary),
+        actor: occurrence.actor.user.clone(),
+        impersonated: occurrence.actor.impersonated.clone(),
+        source_ip: occurrence.source_ip.clone(),
+        place: occurrence.came_from.to_owned(),
+        user_agent: short(&occurrence.user_agent),
+        object: crate::alert::ObjectId {
+            name: short(&occurrence.object.name),
+            ..occurrence.object.clone()
+        },
+        tactics: once(tactics),
+        attack: alert.attack.clone(),
+        first_seen: occurrence.time,
+        last_seen: occurrence.time,
+        count: 1,
+        audit_ids: Vec::new(),
+    }
+}
+
+/// Each once, in the order of their first.
+pub(super) fn once(items: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    items.filter(|item| seen.insert(item.clone())).collect()
+}
