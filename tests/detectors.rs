@@ -72,10 +72,10 @@ fn every_covered_row_has_a_test_that_alerts_and_one_that_stays_quiet() {
 fn texts_are_there_for_whoever_is_woken() {
     for detector in shipped() {
         for (name, text) in [
-            ("title", &detector.title),
+            ("title", detector.reference.title.as_str()),
             ("description", &detector.description),
-            ("triage", &detector.triage),
-            ("remedy", &detector.remedy),
+            ("triage", &*detector.triage),
+            ("remedy", &*detector.remedy),
         ] {
             assert!(!text.trim().is_empty(), "{}: {name} is empty", detector.id);
         }

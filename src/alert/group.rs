@@ -27,9 +27,10 @@ const MAX_OPEN: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Groups {
     open: HashMap<Digest128, Group, BuildHasherDefault<DigestHasher>>,
-    /// By the time at which they close if nothing more comes.
+    /// By a time before which none of them closes: [`Group::listed`].
     by_end: BTreeSet<(i64, Digest128)>,
-    changed: BTreeSet<Digest128>,
+    /// Each once: see [`Group::changed`].
+    changed: Vec<Digest128>,
     closed: Vec<Digest128>,
     /// Alerts that were closed to make room, not told of yet.
     displaced: Vec<Alert>,
@@ -37,12 +38,12 @@ pub struct Groups {
     pub incidents: Incidents,
 }
 
-/// An alert to be notified.
+/// What a finding did to the alert that it belongs to.
 #[derive(Debug)]
-pub struct Told {
-    /// With a notification id of its own.
-    pub alert: Alert,
-    pub cause: Cause,
+pub struct Added {
+    pub fingerprint: Digest128,
+    /// Why the alert is to be notified now: see [`Groups::shown`].
+    pub cause: Option<Cause>,
     /// The key of its incident in [`Groups::incidents`].
     pub incident: Option<Digest128>,
 }
@@ -60,6 +61,12 @@ pub struct Group {
     /// Becomes evidence when the alert is shown; most findings of a storm never are.
     #[serde(skip)]
     latest: Option<Arc<Occurrence>>,
+    /// The end under which [`Groups::by_end`] has it; the true one may be later.
+    #[serde(skip)]
+    listed: i64,
+    /// [`Groups::changed`] has it.
+    #[serde(skip)]
+    changed: bool,
 }
 
 impl Group {
@@ -69,7 +76,11 @@ impl Group {
     }
 
     fn shown(&self) -> Alert {
-        let mut alert = self.alert.clone();
+        self.clone().into_shown()
+    }
+
+    fn into_shown(self) -> Alert {
+        let mut alert = self.alert;
         alert
             .evidence
             .extend(self.latest.iter().map(|occurrence| evidence(occurrence)));
@@ -86,43 +97,44 @@ pub enum Cause {
 }
 
 impl Groups {
-    /// Adds a finding to its alert and incident; gives the alert where it is to be notified.
-    /// `repeat` is the time after which an alert that goes on is notified again.
+    /// Adds a finding to its alert and incident. `repeat` is the time after which an alert that goes
+    /// on is notified again.
     pub fn add(
         &mut self,
         engine: &Engine,
         judgement: &Judgement,
         detected_at: Timestamp,
         repeat: SignedDuration,
-    ) -> Option<Told> {
+    ) -> Added {
         let found = &judgement.found;
         let detector = engine.detector(found.detector);
         let fingerprint = fingerprint(detector, &found.group);
-        let told = self.count(fingerprint, detector, judgement, detected_at, repeat);
-        // An alert that is older than all others may have had to make room at once.
+        let cause = self.count(fingerprint, detector, judgement, detected_at, repeat);
         let alert = self
             .open
             .get_mut(&fingerprint)
             .map(|group| &mut group.alert);
-        let joined = alert.as_ref().and_then(|alert| {
-            self.incidents.add(&Finding {
+        let incident = alert.and_then(|alert| {
+            let (key, id) = self.incidents.add(&Finding {
                 found,
                 alert,
                 fingerprint,
-            })
+            })?;
+            if alert.incident.as_deref() != Some(id) {
+                alert.incident = Some(id.to_owned());
+            }
+            Some(key)
         });
-        let (key, id) = joined.unzip();
-        if let Some(alert) = alert {
-            alert.incident.clone_from(&id);
-        }
-        told.map(|(alert, cause)| Told {
-            alert: Alert {
-                incident: id,
-                ..alert
-            },
+        Added {
+            fingerprint,
             cause,
-            incident: key,
-        })
+            incident,
+        }
+    }
+
+    /// An open alert as it is to be told now.
+    pub fn shown(&self, fingerprint: Digest128) -> Option<Alert> {
+        self.open.get(&fingerprint).map(Group::shown)
     }
 
     fn count(
@@ -132,7 +144,7 @@ impl Groups {
         judgement: &Judgement,
         detected_at: Timestamp,
         repeat: SignedDuration,
-    ) -> Option<(Alert, Cause)> {
+    ) -> Option<Cause> {
         let found = &judgement.found;
         let now = found.occurrence.clock().as_second();
         if self
@@ -144,16 +156,13 @@ impl Groups {
             self.displaced.extend(displaced);
         }
         let Some(group) = self.open.get_mut(&fingerprint) else {
-            return Some((
-                self.open(fingerprint, detector, judgement, detected_at),
-                Cause::Opened,
-            ));
+            self.open(fingerprint, detector, judgement, detected_at);
+            return Some(Cause::Opened);
         };
-        let end = group.end();
         group.last = group.last.max(now);
-        self.by_end.remove(&(end, fingerprint));
-        self.by_end.insert((group.end(), fingerprint));
-        self.changed.insert(fingerprint);
+        if !std::mem::replace(&mut group.changed, true) {
+            self.changed.push(fingerprint);
+        }
 
         let alert = &mut group.alert;
         alert.count += 1;
@@ -187,7 +196,7 @@ impl Groups {
         group.notified_severity = group.alert.severity;
         group.alert.detected_at = Some(detected_at);
         group.alert.notification_id = format!("{}-{}", group.alert.id, group.sequence);
-        Some((group.shown(), cause))
+        Some(cause)
     }
 
     fn open(
@@ -196,46 +205,67 @@ impl Groups {
         detector: &Detector,
         judgement: &Judgement,
         detected_at: Timestamp,
-    ) -> Alert {
-        let alert = alert_of(detector, judgement, detected_at);
-        let last = judgement.found.occurrence.clock().as_second();
-        let group = Group {
-            sequence: 1,
-            notified_at: last,
-            notified_severity: alert.severity,
-            last,
-            quiet_for: detector.quiet_for.as_secs(),
-            latest: None,
-            alert: alert.clone(),
-        };
-        self.insert(fingerprint, group);
-        self.changed.insert(fingerprint);
-        if self.open.len() > MAX_OPEN
-            && let Some((_, first)) = self.by_end.first().copied()
+    ) {
+        // Before it opens, so that it is not the one to go: it is still to be told.
+        if self.open.len() >= MAX_OPEN
+            && let Some(first) = self.first_to_close()
         {
             let displaced = self.remove(first);
             self.displaced.extend(displaced);
         }
-        alert
+        let alert = alert_of(detector, judgement, detected_at);
+        let last = judgement.found.occurrence.clock().as_second();
+        self.insert(
+            fingerprint,
+            Group {
+                sequence: 1,
+                notified_at: last,
+                notified_severity: alert.severity,
+                last,
+                quiet_for: detector.quiet_for.as_secs(),
+                latest: None,
+                listed: 0,
+                changed: true,
+                alert,
+            },
+        );
+        self.changed.push(fingerprint);
     }
 
-    fn insert(&mut self, fingerprint: Digest128, group: Group) {
-        let end = group.end();
+    fn insert(&mut self, fingerprint: Digest128, mut group: Group) {
+        group.listed = group.end();
+        self.by_end.insert((group.listed, fingerprint));
         if let Some(before) = self.open.insert(fingerprint, group) {
-            self.by_end.remove(&(before.end(), fingerprint));
+            self.by_end.remove(&(before.listed, fingerprint));
         }
-        self.by_end.insert((end, fingerprint));
     }
 
     fn remove(&mut self, fingerprint: Digest128) -> Option<Alert> {
         let group = self.open.remove(&fingerprint)?;
-        self.by_end.remove(&(group.end(), fingerprint));
-        self.changed.remove(&fingerprint);
+        self.by_end.remove(&(group.listed, fingerprint));
         self.closed.push(fingerprint);
         Some(Alert {
             status: Status::Closed,
-            ..group.shown()
+            ..group.into_shown()
         })
+    }
+
+    /// The alert that is the first to close if nothing more comes. Puts right what is listed too early
+    /// on the way: an alert moves once for many findings.
+    fn first_to_close(&mut self) -> Option<Digest128> {
+        loop {
+            let (listed, fingerprint) = self.by_end.first().copied()?;
+            let Some(group) = self.open.get_mut(&fingerprint) else {
+                self.by_end.pop_first();
+                continue;
+            };
+            if group.end() == listed {
+                return Some(fingerprint);
+            }
+            group.listed = group.end();
+            self.by_end.pop_first();
+            self.by_end.insert((group.end(), fingerprint));
+        }
     }
 
     /// Closes the alerts that have been quiet for long enough at `now` (event time), and gives them,
@@ -243,8 +273,9 @@ impl Groups {
     pub fn close_quiet(&mut self, now: Timestamp) -> Vec<Alert> {
         let now = now.as_second();
         let mut closed = std::mem::take(&mut self.displaced);
-        while let Some((end, fingerprint)) = self.by_end.first().copied()
-            && end < now
+        while self.by_end.first().is_some_and(|(listed, _)| *listed < now)
+            && let Some(fingerprint) = self.first_to_close()
+            && self.open.get(&fingerprint).is_some_and(|group| group.end() < now)
         {
             closed.extend(self.remove(fingerprint));
         }
@@ -266,18 +297,35 @@ impl Groups {
 
     /// What changed since the last call.
     pub fn take_delta(&mut self) -> Delta {
-        let changed = std::mem::take(&mut self.changed);
-        Delta {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        let mut delta = Delta {
             closed: std::mem::take(&mut self.closed)
                 .into_iter()
                 .map(|key| key.0)
                 .collect(),
-            changed: changed
-                .into_iter()
-                .filter_map(|key| self.open.get(&key).map(|group| (key.0, group.clone())))
-                .collect(),
+            changed: Vec::with_capacity(changed.len()),
             incidents: self.incidents.take_delta(),
+        };
+        for key in changed {
+            if let Some(group) = self.open.get_mut(&key)
+                && std::mem::take(&mut group.changed)
+            {
+                delta.changed.push((key.0, group.clone()));
+            }
         }
+        delta
+    }
+
+    /// As [`Groups::take_delta`], for a process that keeps nothing.
+    pub fn forget_delta(&mut self) {
+        for key in self.changed.drain(..) {
+            if let Some(group) = self.open.get_mut(&key) {
+                group.changed = false;
+            }
+        }
+        self.closed.clear();
+        self.incidents.forget_delta();
     }
 
     pub fn apply(&mut self, delta: Delta) {
@@ -338,7 +386,7 @@ pub fn alert_of(detector: &Detector, judgement: &Judgement, detected_at: Timesta
         incident: None,
         id,
         fingerprint: fingerprint.hex(),
-        detector: detector.reference(),
+        detector: Arc::clone(&detector.reference),
         severity: found.severity,
         status: Status::Open,
         summary: redact::redact(&found.summary).into_owned(),

@@ -11,6 +11,7 @@ pub mod render;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -173,7 +174,7 @@ pub struct Alert {
     /// still make it part of another one.
     #[serde(default)]
     pub incident: Option<String>,
-    pub detector: DetectorRef,
+    pub detector: Arc<DetectorRef>,
     pub severity: Severity,
     pub status: Status,
     /// One sentence: who did what to what.
@@ -195,11 +196,11 @@ pub struct Alert {
     pub user_agent: String,
     pub object: ObjectId,
     /// ATT&CK technique ids.
-    pub attack: Vec<String>,
+    pub attack: Arc<[String]>,
     /// Section of the hardening guide.
-    pub guide: String,
-    pub triage: String,
-    pub remedy: String,
-    pub references: Vec<String>,
+    pub guide: Arc<str>,
+    pub triage: Arc<str>,
+    pub remedy: Arc<str>,
+    pub references: Arc<[String]>,
     pub evidence: Vec<Evidence>,
 }

@@ -136,6 +136,10 @@ static RULES: LazyLock<(RegexSet, Vec<Rule>)> = LazyLock::new(|| {
 /// `text` with everything that looks like a credential replaced by `[redacted]`.
 pub fn redact(text: &str) -> Cow<'_, str> {
     let (set, rules) = &*RULES;
+    // Most texts hold nothing, which is found out faster than which rules match.
+    if !set.is_match(text) {
+        return Cow::Borrowed(text);
+    }
     let mut text = Cow::Borrowed(text);
     for index in set.matches(&text) {
         let rule = &rules[index];

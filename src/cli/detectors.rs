@@ -102,8 +102,8 @@ impl<'d> From<&'d Detector> for Row<'d> {
     fn from(detector: &'d Detector) -> Row<'d> {
         Row {
             id: &detector.id,
-            title: &detector.title,
-            kind: detector.kind,
+            title: &detector.reference.title,
+            kind: detector.reference.kind,
             severity: detector.severity,
             covers: &detector.covers,
             requires: detector
@@ -114,8 +114,8 @@ impl<'d> From<&'d Detector> for Row<'d> {
             attack: &detector.attack,
             guide: &detector.guide,
             enabled: detector.enabled,
-            revision: detector.revision,
-            hash: &detector.hash,
+            revision: detector.reference.revision,
+            hash: &detector.reference.hash,
             file: &detector.file,
             tests: detector.tests.len(),
         }
@@ -135,10 +135,10 @@ fn list(setup: &Setup, format: Format) -> anyhow::Result<Exit> {
                 out,
                 "{:<36} {:<8} {:<9} {:>5}  {}{}",
                 detector.id,
-                detector.kind.as_str(),
+                detector.reference.kind.as_str(),
                 detector.severity,
                 detector.tests.len(),
-                detector.title,
+                detector.reference.title,
                 if detector.enabled { "" } else { " (off)" },
             )?;
         }
@@ -165,16 +165,16 @@ fn show(setup: &Setup, id: &str, format: Format) -> anyhow::Result<Exit> {
     if format == Format::Table {
         let covers = detector.covers.join(", ");
         let requires: Vec<&str> = detector.requires.iter().map(|c| c.as_str()).collect();
-        writeln!(out, "{}\n", detector.title)?;
+        writeln!(out, "{}\n", detector.reference.title)?;
         for (name, text) in [
             (
                 "id",
-                format!("{} (revision {})", detector.id, detector.revision),
+                format!("{} (revision {})", detector.id, detector.reference.revision),
             ),
-            ("kind", detector.kind.as_str().to_owned()),
+            ("kind", detector.reference.kind.as_str().to_owned()),
             ("severity", detector.severity.to_string()),
             ("covers", covers),
-            ("guide", detector.guide.clone()),
+            ("guide", detector.guide.to_string()),
             ("ATT&CK", detector.attack.join(", ")),
             ("requires", requires.join(", ")),
             ("file", detector.file.clone()),
@@ -184,9 +184,9 @@ fn show(setup: &Setup, id: &str, format: Format) -> anyhow::Result<Exit> {
             }
         }
         for (name, text) in [
-            ("What it is", &detector.description),
-            ("What to look at first", &detector.triage),
-            ("What to do about it", &detector.remedy),
+            ("What it is", detector.description.as_str()),
+            ("What to look at first", &*detector.triage),
+            ("What to do about it", &*detector.remedy),
         ] {
             writeln!(out, "\n{name}\n  {}", text.trim())?;
         }

@@ -27,7 +27,7 @@ impl Setup {
     /// The engine that the profile asks for.
     pub fn engine(detectors: Vec<Detector>, config: &Config, profile: Profile) -> Engine {
         let wanted =
-            |detector: &Detector| profile == Profile::All || detector.kind != Kind::Hygiene;
+            |detector: &Detector| profile == Profile::All || detector.reference.kind != Kind::Hygiene;
         Engine::new(
             detectors.into_iter().filter(wanted).collect(),
             config.sites(),

@@ -2,13 +2,15 @@
 //!
 //! Made from a [`Spec`] by [`crate::detect::load`], tuned by the site's configuration.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 
 use super::condition::Condition;
 use super::matches::Digest128;
 use super::spec;
 use super::summary::Summary;
-use crate::alert::{DetectorRef, Kind, Severity};
+use crate::alert::{DetectorRef, Severity};
 use crate::config::ExceptionConfig;
 use crate::event::fact::Bits;
 use crate::event::site::Names;
@@ -17,24 +19,22 @@ use crate::event::{Category, Field, LineKind, Stage};
 #[derive(Debug, Clone)]
 pub struct Detector {
     pub id: String,
-    pub revision: u32,
-    /// SHA-256 of the file as loaded (after a merge: of the merged text), in hexadecimal.
-    pub hash: String,
+    /// What alerts say of the detector. Its hash is of the file as loaded; after a merge, of the merged
+    /// text.
+    pub reference: Arc<DetectorRef>,
     /// Where it was read from: the path of a site's file, or `shipped`.
     pub file: String,
-    pub title: String,
-    pub kind: Kind,
     pub severity: Severity,
     pub enabled: bool,
     pub covers: Vec<String>,
-    pub guide: String,
-    pub attack: Vec<String>,
+    pub guide: Arc<str>,
+    pub attack: Arc<[String]>,
     pub requires: Vec<Category>,
     pub description: String,
     pub false_positives: Vec<String>,
-    pub triage: String,
-    pub remedy: String,
-    pub references: Vec<String>,
+    pub triage: Arc<str>,
+    pub remedy: Arc<str>,
+    pub references: Arc<[String]>,
     pub matching: Matcher,
     pub raise: Vec<Raise>,
     pub state: StateSpec,
@@ -51,16 +51,6 @@ pub struct Detector {
 }
 
 impl Detector {
-    pub fn reference(&self) -> DetectorRef {
-        DetectorRef {
-            id: self.id.clone(),
-            revision: self.revision,
-            hash: self.hash.clone(),
-            title: self.title.clone(),
-            kind: self.kind,
-        }
-    }
-
     /// The gravest severity that the detector can give.
     pub fn worst(&self) -> Severity {
         self.raise

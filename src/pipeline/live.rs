@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use super::memory::Memory;
 use super::tally::Tally;
 use super::work::{Output, TimeRange, Worker};
-use crate::alert::group::{Cause, Told};
+use crate::alert::group::Cause;
 use crate::alert::{Alert, Severity, redact};
 use crate::config::{Config, Subject};
 use crate::deliver::Wake;
@@ -333,17 +333,16 @@ impl Judging {
         let now = Timestamp::now();
         let repeat = settings.config.alert.repeat_interval.signed();
         let groups = &mut self.memory.groups;
-        let Some(Told {
-            alert,
-            cause,
-            incident,
-        }) = groups.add(engine, judgement, now, repeat)
-        else {
+        let added = groups.add(engine, judgement, now, repeat);
+        let Some(cause) = added.cause else {
+            return;
+        };
+        let Some(alert) = groups.shown(added.fingerprint) else {
             return;
         };
         let mut receivers = settings.config.route(Subject::from(&alert));
         let of_incidents = settings.config.route_incidents(Subject::from(&alert));
-        match incident {
+        match added.incident {
             Some(incident) => groups.incidents.tell(incident, of_incidents),
             // What belongs to no incident is told by itself.
             None => {

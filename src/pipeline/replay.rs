@@ -11,14 +11,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::tally::Tally;
 use super::work::{Output, Task, Worker};
 use crate::decode::{Payload, decode};
-use crate::detect::matches::Match;
+use crate::detect::matches::{Match, Occurrence};
 use crate::detect::order::{Judge, Judgement};
 use crate::detect::state::recall::Recall;
 use crate::event::Stage;
@@ -202,11 +202,14 @@ impl<'i> Shared<'i> {
         results: &Sender<Block>,
     ) {
         let mut worker = Worker::new(recall);
+        let mut done = None;
         while let Some(input) = self.next_job() {
-            let (number, read) = self.read(input, archive);
+            let (number, read) = self.read(input, archive, done.take());
             let content = match read {
                 Ok(Some(batch)) => {
-                    Content::Read(Box::new(worker.process(&task.engine, &batch, task.range)))
+                    let output = worker.process(&task.engine, &batch, task.range);
+                    done = Some(batch);
+                    Content::Read(Box::new(output))
                 }
                 Ok(None) => Content::End(None),
                 Err(error @ ArchiveError::RecordTooLong { .. }) => {
@@ -227,11 +230,13 @@ impl<'i> Shared<'i> {
         }
     }
 
-    /// The input's next block and its number; after the end, the end again.
+    /// The input's next block and its number; after the end, the end again. `done` is a block that
+    /// the worker has no more use for.
     fn read(
         &self,
         input: usize,
         archive: &ArchiveOptions,
+        done: Option<Batch>,
     ) -> (u64, Result<Option<Batch>, ArchiveError>) {
         let mut open = lock(&self.readers[input]);
         if matches!(*open, Open::NotYet) {
@@ -252,6 +257,9 @@ impl<'i> Shared<'i> {
             Open::Reading(reader, next) => {
                 let number = *next;
                 *next += 1;
+                if let Some(done) = done {
+                    reader.recycle(done);
+                }
                 let read = reader.next_batch();
                 if !matches!(read, Ok(Some(_)) | Err(ArchiveError::RecordTooLong { .. })) {
                     *open = Open::Ended(number + 1);
@@ -417,9 +425,19 @@ impl<'s, 'i> Merge<'s, 'i> {
                 self.summary.tally.merge(&output.tally);
                 judge.observe(&output.tally.streams);
                 judge.count(output.counts);
-                for found in output.matches {
+                let mut matches = output.matches.into_iter().peekable();
+                while let Some(first) = matches.next() {
+                    let occurrence = Arc::clone(&first.occurrence);
+                    let mut found = vec![first];
+                    while let Some(next) =
+                        matches.next_if(|next| Arc::ptr_eq(&next.occurrence, &occurrence))
+                    {
+                        found.push(next);
+                    }
                     self.arrivals += 1;
                     self.waiting.push(Reverse(Waiting {
+                        clock: occurrence.clock(),
+                        occurrence,
                         found,
                         arrival: self.arrivals,
                     }));
@@ -455,15 +473,17 @@ impl<'s, 'i> Merge<'s, 'i> {
     ) {
         let Some(watermark) = watermark else { return };
         while let Some(Reverse(first)) = self.waiting.peek() {
-            if first.found.occurrence.clock() > watermark {
+            if first.clock > watermark {
                 break;
             }
             let Some(Reverse(next)) = self.waiting.pop() else {
                 break;
             };
-            observer.judged(judge.judge(&task.engine, next.found));
-            while let Some(raised) = judge.raised() {
-                observer.judged(raised);
+            for found in next.found {
+                observer.judged(judge.judge(&task.engine, found));
+                while let Some(raised) = judge.raised() {
+                    observer.judged(raised);
+                }
             }
         }
         judge.tick(&task.engine, watermark, false);
@@ -473,29 +493,18 @@ impl<'s, 'i> Merge<'s, 'i> {
     }
 }
 
-/// A match that waits for its turn.
+/// The matches of an event, which wait for their turn.
 struct Waiting {
-    found: Match,
+    clock: Timestamp,
+    occurrence: Arc<Occurrence>,
+    found: Vec<Match>,
     /// The order of arrival, which follows from the archive, settles what is otherwise equal.
     arrival: u64,
 }
 
-impl Waiting {
-    fn key(&self) -> (Timestamp, &str, &str, Stage, u64) {
-        let occurrence = &self.found.occurrence;
-        (
-            occurrence.clock(),
-            &occurrence.cluster,
-            &occurrence.audit_id,
-            occurrence.stage,
-            self.arrival,
-        )
-    }
-}
-
 impl PartialEq for Waiting {
     fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
+        self.cmp(other).is_eq()
     }
 }
 
@@ -509,6 +518,17 @@ impl PartialOrd for Waiting {
 
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
+        fn rest(waiting: &Waiting) -> (&str, &str, Stage, u64) {
+            let occurrence = &waiting.occurrence;
+            (
+                &occurrence.cluster,
+                &occurrence.audit_id,
+                occurrence.stage,
+                waiting.arrival,
+            )
+        }
+        self.clock
+            .cmp(&other.clock)
+            .then_with(|| rest(self).cmp(&rest(other)))
     }
 }

@@ -101,13 +101,13 @@ pub fn alert(notification_id: &str, severity: Severity) -> Alert {
         fingerprint: "77aa01".to_owned(),
         notification_id: notification_id.to_owned(),
         incident: None,
-        detector: DetectorRef {
+        detector: Arc::new(DetectorRef {
             id: "pod-exec".to_owned(),
             revision: 1,
             hash: "0f".repeat(32),
             title: "Command execution in a pod".to_owned(),
             kind: Kind::Threat,
-        },
+        }),
         severity,
         status: Status::Open,
         summary: "mallory@example.com ran `sh -c 'cat /etc/shadow'` in shop/cart-7d9f".to_owned(),
@@ -137,11 +137,11 @@ pub fn alert(notification_id: &str, severity: Severity) -> Alert {
             namespace: "shop".to_owned(),
             name: "cart-7d9f".to_owned(),
         },
-        attack: vec!["T1609".to_owned()],
-        guide: "Limit Container Runtime Privileges".to_owned(),
-        triage: "Ask the user whether they ran it; look at what the pod's token may do.".to_owned(),
-        remedy: "Take the right to exec from people; give it for a time where it is needed.".to_owned(),
-        references: vec!["https://kubernetes.io/docs/concepts/security/".to_owned()],
+        attack: ["T1609".to_owned()].into(),
+        guide: "Limit Container Runtime Privileges".into(),
+        triage: "Ask the user whether they ran it; look at what the pod's token may do.".into(),
+        remedy: "Take the right to exec from people; give it for a time where it is needed.".into(),
+        references: ["https://kubernetes.io/docs/concepts/security/".to_owned()].into(),
         evidence: vec![Evidence {
             audit_id: "9c1f6f1e-93a4-4a3a-8f0e-1f5a5a0c7a11".to_owned(),
             stage: "ResponseStarted".to_owned(),
@@ -159,7 +159,7 @@ pub fn hostile(severity: Severity) -> Alert {
     let evil = "</td><script>alert(1)</script>\r\nBcc: all@example.com\x1b[2J\u{202e}{{ 7*7 }}<!channel> &amp; *x* `y` ```z``` [l](https://x.example) <https://x.example|l> ${x}";
     let mut alert = alert("a-1", severity);
     alert.summary = evil.to_owned();
-    alert.detector.title = evil.to_owned();
+    Arc::make_mut(&mut alert.detector).title = evil.to_owned();
     alert.reason = evil.to_owned();
     alert.actor.user = evil.repeat(500);
     alert.actor.impersonated = Some(evil.to_owned());
@@ -169,10 +169,13 @@ pub fn hostile(severity: Severity) -> Alert {
     alert.object.namespace = evil.to_owned();
     alert.object.name = evil.to_owned();
     alert.cluster_name = evil.to_owned();
-    alert.references.push("javascript:alert(1)".to_owned());
-    alert
+    alert.references = alert
         .references
-        .push("https://example.com/\"><script>".to_owned());
+        .iter()
+        .map(String::as_str)
+        .chain(["javascript:alert(1)", "https://example.com/\"><script>"])
+        .map(str::to_owned)
+        .collect();
     alert.evidence[0].audit_id = evil.to_owned();
     alert.evidence[0].excerpt = evil.to_owned();
     alert.evidence[0].kql = evil.to_owned();
@@ -192,11 +195,11 @@ pub fn bare(severity: Severity) -> Alert {
     alert.cluster_name.clear();
     alert.user_agent.clear();
     alert.reason.clear();
-    alert.triage.clear();
-    alert.remedy.clear();
-    alert.guide.clear();
-    alert.attack.clear();
-    alert.references.clear();
+    alert.triage = "".into();
+    alert.remedy = "".into();
+    alert.guide = "".into();
+    alert.attack = [].into();
+    alert.references = [].into();
     alert.evidence.clear();
     alert
 }

@@ -234,7 +234,7 @@ fn an_ocsf_finding_is_created_updated_and_closed() {
     let updated = payload::ocsf(&alert("5d1f0c-2", Severity::High));
     let mut alert = alert("5d1f0c-closed", Severity::High);
     alert.status = Status::Closed;
-    alert.attack = vec!["T1552.007".to_owned()];
+    alert.attack = ["T1552.007".to_owned()].into();
     let closed = payload::ocsf(&alert);
     for (finding, activity) in [(&created, 1), (&updated, 2), (&closed, 3)] {
         assert_eq!(finding["activity_id"], activity);

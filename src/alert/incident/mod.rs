@@ -10,6 +10,7 @@ mod links;
 mod state;
 mod steps;
 
+use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -123,7 +124,7 @@ impl Incident {
             fingerprint: self.id.clone(),
             notification_id: self.notification_id.clone(),
             incident: Some(self.id.clone()),
-            detector: DetectorRef {
+            detector: Arc::new(DetectorRef {
                 id: "incident".to_owned(),
                 revision: 1,
                 hash: String::new(),
@@ -132,7 +133,7 @@ impl Incident {
                     true => Kind::Threat,
                     false => Kind::Change,
                 },
-            },
+            }),
             severity: self.severity,
             status: self.status,
             summary: self.summary.clone(),
@@ -153,11 +154,11 @@ impl Incident {
             },
             user_agent: gravest.map_or(String::new(), |step| step.user_agent.clone()),
             object: gravest.map_or(ObjectId::default(), |step| step.object.clone()),
-            attack: self.attack.clone(),
-            guide: String::new(),
-            triage: String::new(),
-            remedy: String::new(),
-            references: Vec::new(),
+            attack: self.attack.as_slice().into(),
+            guide: "".into(),
+            triage: "".into(),
+            remedy: "".into(),
+            references: [].into(),
             evidence: self
                 .steps
                 .iter()

@@ -267,7 +267,7 @@ impl Incidents {
     }
 
     /// Adds a finding; gives the key and the id of its incident. Hygiene is part of none.
-    pub fn add(&mut self, finding: &Finding<'_>) -> Option<(Digest128, String)> {
+    pub fn add(&mut self, finding: &Finding<'_>) -> Option<(Digest128, &str)> {
         if finding.alert.detector.kind == Kind::Hygiene {
             return None;
         }
@@ -345,7 +345,6 @@ impl Incidents {
             self.by_end.insert((end.saturating_add(window), key));
         }
         open.add(finding);
-        let id = open.current_id().to_owned();
         if open.owed {
             self.due.insert(key);
         }
@@ -356,7 +355,7 @@ impl Incidents {
             let displaced = self.close(first);
             self.displaced.extend(displaced);
         }
-        Some((key, id))
+        self.open.get_mut(&key).map(|open| (key, open.current_id()))
     }
 
     /// Makes one of the incidents that a finding has turned out to join.
@@ -498,6 +497,12 @@ impl Incidents {
                 .filter_map(|key| self.open.get(&key).map(|open| (key.0, open.clone())))
                 .collect(),
         }
+    }
+
+    /// As [`Incidents::take_delta`], for a process that keeps nothing.
+    pub fn forget_delta(&mut self) {
+        self.changed.clear();
+        self.closed.clear();
     }
 
     /// Puts back what [`Incidents::take_delta`] gave. What was to be told and was not is due.

@@ -132,7 +132,7 @@ fn step(finding: &Finding<'_>) -> Step {
             ..occurrence.object.clone()
         },
         tactics: once(tactics),
-        attack: alert.attack.clone(),
+        attack: alert.attack.to_vec(),
         first_seen: occurrence.time,
         last_seen: occurrence.time,
         count: 1,

@@ -261,8 +261,10 @@ fn alerts_name_their_incident() {
     for (id, seconds) in [("pod-exec", 0), ("secrets-listed", 9)] {
         let judgement = judgement(&engine.detectors, id, "eve", seconds, &[EVE]);
         let now = judgement.found.occurrence.clock();
-        let told = groups.add(&engine, &judgement, now, SignedDuration::MAX);
-        named.insert(told.expect("it opens").alert.incident);
+        let added = groups.add(&engine, &judgement, now, SignedDuration::MAX);
+        assert!(added.cause.is_some());
+        let shown = groups.shown(added.fingerprint);
+        named.insert(shown.expect("it is open").incident);
     }
     assert_eq!(named.len(), 1);
     assert!(named.iter().all(Option::is_some));

@@ -6,6 +6,7 @@
 //! tried when the configuration is loaded, with an alert that has everything and one that has
 //! nothing.
 
+use std::sync::Arc;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 
@@ -92,13 +93,13 @@ fn full() -> Alert {
         fingerprint: "0".to_owned(),
         notification_id: "0-1".to_owned(),
         incident: None,
-        detector: DetectorRef {
+        detector: Arc::new(DetectorRef {
             id: "sample".to_owned(),
             revision: 1,
             hash: "0".to_owned(),
             title: text(),
             kind: Kind::Threat,
-        },
+        }),
         severity: Severity::High,
         status: Status::Open,
         summary: text(),
@@ -128,11 +129,11 @@ fn full() -> Alert {
             namespace: text(),
             name: text(),
         },
-        attack: vec!["T1609".to_owned()],
-        guide: text(),
-        triage: text(),
-        remedy: text(),
-        references: vec![text()],
+        attack: ["T1609".to_owned()].into(),
+        guide: text().into(),
+        triage: text().into(),
+        remedy: text().into(),
+        references: [text()].into(),
         evidence: vec![Evidence {
             audit_id: text(),
             stage: text(),
@@ -155,17 +156,17 @@ fn bare() -> Alert {
         actor: Actor::default(),
         source_ip: SourceIp::default(),
         object: ObjectId::default(),
-        attack: Vec::new(),
-        references: Vec::new(),
+        attack: [].into(),
+        references: [].into(),
         evidence: Vec::new(),
         summary: String::new(),
         reason: String::new(),
         cluster: String::new(),
         cluster_name: String::new(),
         user_agent: String::new(),
-        guide: String::new(),
-        triage: String::new(),
-        remedy: String::new(),
+        guide: "".into(),
+        triage: "".into(),
+        remedy: "".into(),
         ..full()
     }
 }

@@ -1,5 +1,6 @@
 //! Checks one detector's file, name by name.
 
+use std::sync::Arc;
 use std::ops::Range;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 
 use super::{SHIPPED_FILE, Source};
+use crate::alert::DetectorRef;
 use crate::config::Period;
 use crate::config::diagnose::{Diagnostic, nearest};
 use crate::detect::condition::Condition;
@@ -119,26 +121,29 @@ impl Check<'_> {
         let quiet_for = self.duration(&spec.alert.quiet_for, "alert.quiet_for");
         self.tests(&spec);
         Detector {
-            hash: hex(&Sha256::digest(self.source.text.as_bytes())),
+            reference: Arc::new(DetectorRef {
+                id: id.clone(),
+                revision: spec.revision,
+                hash: hex(&Sha256::digest(self.source.text.as_bytes())),
+                title: spec.title,
+                kind: spec.kind,
+            }),
             file: if shipped {
                 SHIPPED_FILE.to_owned()
             } else {
                 self.source.file.clone()
             },
-            revision: spec.revision,
-            title: spec.title,
-            kind: spec.kind,
             severity: spec.severity,
             enabled: true,
             covers: spec.covers.into_iter().map(Spanned::into_inner).collect(),
-            guide: spec.guide,
+            guide: spec.guide.into(),
             attack: spec.attack.into_iter().map(Spanned::into_inner).collect(),
             requires,
             description: spec.description,
             false_positives: spec.false_positives,
-            triage: spec.triage,
-            remedy: spec.remedy,
-            references: spec.references,
+            triage: spec.triage.into(),
+            remedy: spec.remedy.into(),
+            references: spec.references.into(),
             matching,
             raise,
             state,

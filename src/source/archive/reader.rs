@@ -24,6 +24,8 @@ pub struct Reader {
     stream: Box<dyn Read + Send>,
     /// Bytes that are read and not yet given out.
     window: Vec<u8>,
+    /// Becomes the next window.
+    spare: Vec<u8>,
     /// The position of the window's first byte in the stream.
     position: u64,
     /// The stream has ended, or failed.
@@ -67,6 +69,7 @@ impl Reader {
             options: options.clone(),
             stream,
             window: Vec::new(),
+            spare: Vec::new(),
             position: 0,
             ended: false,
             state: State::Fresh,
@@ -90,6 +93,20 @@ impl Reader {
             }
             if let Some(batch) = self.take() {
                 return Ok(Some(batch));
+            }
+        }
+    }
+
+    /// Gives back the bytes of a batch that nobody needs any more, so that reading on costs no new
+    /// memory.
+    pub fn recycle(&mut self, batch: Batch) {
+        if let [chunk] = &mut { batch.chunks }[..]
+            && chunk.bytes.is_unique()
+        {
+            let mut spare = Vec::from(std::mem::take(&mut chunk.bytes));
+            if spare.capacity() <= 2 * self.options.block {
+                spare.clear();
+                self.spare = spare;
             }
         }
     }
@@ -262,7 +279,8 @@ impl Reader {
     /// The `ranges` of the window as a batch, if there are any; drops the window's first `done`
     /// bytes.
     fn batch(&mut self, ranges: &[Range<usize>], framing: Framing, done: usize) -> Option<Batch> {
-        let rest = self.window[done..].to_vec();
+        let mut rest = std::mem::take(&mut self.spare);
+        rest.extend_from_slice(&self.window[done..]);
         let bytes = Bytes::from(std::mem::replace(&mut self.window, rest));
         let values: Vec<(usize, Bytes)> = ranges
             .iter()
