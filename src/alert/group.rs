@@ -271,20 +271,24 @@ impl Groups {
     /// Closes the alerts that have been quiet for long enough at `now` (event time), and gives them,
     /// with those that had to make room since the last call.
     pub fn close_quiet(&mut self, now: Timestamp) -> Vec<Alert> {
-        let now = now.as_second();
-        let mut closed = std::mem::take(&mut self.displaced);
-        while self.by_end.first().is_some_and(|(listed, _)| *listed < now)
-            && let Some(fingerprint) = self.first_to_close()
-            && self.open.get(&fingerprint).is_some_and(|group| group.end() < now)
-        {
-            closed.extend(self.remove(fingerprint));
-        }
-        closed
+        std::iter::from_fn(|| self.close_one(now)).collect()
     }
 
-    /// Closes what is still open, as at the end of an archive.
-    pub fn close_all(&mut self) -> Vec<Alert> {
-        self.close_quiet(Timestamp::MAX)
+    /// The next of [`Groups::close_quiet`].
+    pub fn close_one(&mut self, now: Timestamp) -> Option<Alert> {
+        if let Some(displaced) = self.displaced.pop() {
+            return Some(displaced);
+        }
+        let now = now.as_second();
+        if self.by_end.first().is_none_or(|(listed, _)| *listed >= now) {
+            return None;
+        }
+        let fingerprint = self.first_to_close()?;
+        let quiet = self
+            .open
+            .get(&fingerprint)
+            .is_some_and(|group| group.end() < now);
+        quiet.then(|| self.remove(fingerprint)).flatten()
     }
 
     pub fn len(&self) -> usize {

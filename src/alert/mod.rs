@@ -8,6 +8,7 @@ pub mod group;
 pub mod incident;
 pub mod redact;
 pub mod render;
+pub mod shelf;
 
 use std::fmt;
 use std::str::FromStr;

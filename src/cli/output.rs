@@ -42,11 +42,16 @@ impl<W: Write> JsonWriter<W> {
     }
 
     pub fn write(&mut self, value: &impl Serialize) -> io::Result<()> {
+        self.write_raw(&serde_json::to_vec(value)?)
+    }
+
+    /// Writes a value that is JSON already.
+    pub fn write_raw(&mut self, json: &[u8]) -> io::Result<()> {
         if self.array {
             self.out.write_all(if self.any { b",\n" } else { b"[\n" })?;
         }
         self.any = true;
-        serde_json::to_writer(&mut self.out, value)?;
+        self.out.write_all(json)?;
         if !self.array {
             self.out.write_all(b"\n")?;
         }

@@ -1,6 +1,5 @@
 //! `lanner replay`: archives through the same engine, on every core.
 
-use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,8 +14,8 @@ use super::output::{Format, JsonWriter, colour};
 use super::setup::{self, Setup};
 use crate::alert::escape::printable;
 use crate::alert::group::{Groups, alert_of};
-use crate::alert::incident::{Incident, Step};
-use crate::alert::{Alert, Severity, render};
+use crate::alert::shelf::Shelf;
+use crate::alert::{Severity, render};
 use crate::config::{Period, Profile};
 use crate::detect::Engine;
 use crate::detect::order::{Judge, Judgement, Learning, Outcome};
@@ -112,8 +111,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         incidents: arguments.incidents,
         first: true,
         groups,
-        closed: Vec::new(),
-        stories: Vec::new(),
+        shelf: Shelf::default(),
         worst: None,
         failed: None,
         progress: Progress::new(),
@@ -175,9 +173,7 @@ struct Printer<'e, W: Write> {
     incidents: bool,
     first: bool,
     groups: Groups,
-    closed: Vec<Alert>,
-    /// Incidents that nothing can join any more.
-    stories: Vec<Incident>,
+    shelf: Shelf,
     worst: Option<Severity>,
     failed: Option<anyhow::Error>,
     progress: Progress,
@@ -194,10 +190,9 @@ impl<W: Write> Observer for Printer<'_, W> {
             }
         } else if judgement.outcome == Outcome::Alert {
             let time = judgement.found.occurrence.clock();
-            self.closed.extend(self.groups.close_quiet(time));
-            let stories = self.groups.incidents.close_quiet(time);
-            self.stories
-                .extend(stories.into_iter().map(|closing| closing.incident));
+            if let Err(error) = self.shelve(time) {
+                self.failed.get_or_insert(error.into());
+            }
             self.groups
                 .add(self.engine, &judgement, time, SignedDuration::MAX);
         }
@@ -213,6 +208,18 @@ impl<W: Write> Observer for Printer<'_, W> {
 }
 
 impl<W: Write> Printer<'_, W> {
+    /// Puts aside what has closed before `time`.
+    fn shelve(&mut self, time: Timestamp) -> io::Result<()> {
+        while let Some(alert) = self.groups.close_one(time) {
+            self.shelf.put(&alert)?;
+        }
+        while let Some(closing) = self.groups.incidents.close_one(time) {
+            self.shelf.put_incident(&closing.incident)?;
+        }
+        self.groups.forget_delta();
+        Ok(())
+    }
+
     fn print_each(&mut self, judgement: &Judgement) -> anyhow::Result<()> {
         let detector = self.engine.detector(judgement.found.detector);
         let alert = alert_of(detector, judgement, judgement.found.occurrence.clock());
@@ -283,65 +290,47 @@ impl<W: Write> Printer<'_, W> {
             self.out.flush()?;
             return Ok(self.worst);
         }
-        self.closed.extend(self.groups.close_all());
-        let stories = self.groups.incidents.close_all();
-        self.stories
-            .extend(stories.into_iter().map(|closing| closing.incident));
+        self.shelve(Timestamp::MAX)?;
         let Printer {
             mut out,
             format,
-            closed: mut alerts,
-            stories: mut incidents,
+            mut shelf,
+            incidents,
+            worst,
             ..
         } = self;
-        settle(&mut alerts, &mut incidents);
         if format == Format::Table {
             let colour = colour();
-            let several = incidents.iter().filter(|incident| incident.steps.len() > 1);
-            for incident in several {
-                writeln!(out, "{}", render::incident(incident, colour))?;
-            }
-            for alert in alerts.iter().filter(|_| !self.incidents) {
-                writeln!(out, "{}", render::terminal(alert, colour))?;
+            shelf.incidents(|json, several| {
+                if several {
+                    writeln!(
+                        out,
+                        "{}",
+                        render::incident(&serde_json::from_slice(json)?, colour)
+                    )?;
+                }
+                Ok(())
+            })?;
+            if !incidents {
+                shelf.alerts(|json| {
+                    writeln!(
+                        out,
+                        "{}",
+                        render::terminal(&serde_json::from_slice(json)?, colour)
+                    )
+                })?;
             }
             out.flush()?;
-        } else if self.incidents {
-            let mut json = JsonWriter::new(out, format);
-            for incident in &incidents {
-                json.write(incident)?;
-            }
-            json.finish()?;
         } else {
             let mut json = JsonWriter::new(out, format);
-            for alert in &alerts {
-                json.write(alert)?;
+            match incidents {
+                true => shelf.incidents(|incident, _| json.write_raw(incident))?,
+                false => shelf.alerts(|alert| json.write_raw(alert))?,
             }
             json.finish()?;
         }
-        Ok(self.worst)
+        Ok(worst)
     }
-}
-
-/// Puts both in the order of time, and names in each alert its incident as it turned out to be.
-fn settle(alerts: &mut [Alert], incidents: &mut [Incident]) {
-    incidents.sort_by(|a, b| (a.first_seen, &a.id).cmp(&(b.first_seen, &b.id)));
-    let mut steps: HashMap<&str, Vec<(&Step, &str)>> = HashMap::new();
-    for incident in incidents.iter() {
-        for step in &incident.steps {
-            let of = steps.entry(&step.fingerprint).or_default();
-            of.push((step, &incident.id));
-        }
-    }
-    for alert in alerts.iter_mut() {
-        let of = steps.get(alert.fingerprint.as_str());
-        let mut of = of.into_iter().flatten();
-        let within =
-            |step: &Step| step.first_seen <= alert.first_seen && alert.first_seen <= step.last_seen;
-        if let Some((_, incident)) = of.find(|(step, _)| within(step)) {
-            alert.incident = Some((*incident).to_owned());
-        }
-    }
-    alerts.sort_by(|a, b| (a.first_seen, &a.id).cmp(&(b.first_seen, &b.id)));
 }
 
 /// A line on a terminal's standard error that shows how far the reading has got.

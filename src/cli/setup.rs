@@ -26,8 +26,9 @@ impl Setup {
 
     /// The engine that the profile asks for.
     pub fn engine(detectors: Vec<Detector>, config: &Config, profile: Profile) -> Engine {
-        let wanted =
-            |detector: &Detector| profile == Profile::All || detector.reference.kind != Kind::Hygiene;
+        let wanted = |detector: &Detector| {
+            profile == Profile::All || detector.reference.kind != Kind::Hygiene
+        };
         Engine::new(
             detectors.into_iter().filter(wanted).collect(),
             config.sites(),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use memchr::{memchr, memrchr};
 use serde::de::IgnoredAny;
 
+use super::audit::Parsed;
 use super::envelope::{Envelope, Log, Properties, Route};
 use super::scan::{Elements, End, Shape, close, shape, trim, value_end};
 use super::walker::{self, Bodies, Buffers, Found, Spare};
@@ -172,14 +173,15 @@ impl Walk<'_, '_> {
         let mut room = std::mem::take(&mut self.decoder.room);
         let mut spare = std::mem::take(&mut self.decoder.spare);
         let bodies = Bodies::default();
+        let mut event = Parsed::default();
         let buffers = Buffers {
             room: &mut room,
             bodies: &bodies,
             spare: &mut spare,
+            event: &mut event,
         };
         let read = if rest.starts_with(b"{\"kind\":\"Event\"") {
-            walker::raw_event(text, at, buffers)
-                .map(|(parsed, end)| (None, Found::Event(parsed), end))
+            walker::raw_event(text, at, buffers).map(|end| (None, Found::Event, end))
         } else {
             walker::record(text, at, buffers).map(|walked| {
                 let log = walked.log;
@@ -196,12 +198,13 @@ impl Walk<'_, '_> {
                     raw: &text.as_bytes()[at..end],
                     offset: offset + at,
                 };
-                self.walked(envelope, found, place, &mut spare)
+                self.walked(envelope, found, place, &mut event)
                     .map(|()| end)
             }
             Ok(_) => Err(Fallback::Syntax),
             Err(reason) => Err(reason),
         };
+        spare.keep(event.event);
         self.decoder.room = room;
         self.decoder.spare = spare;
         end.inspect_err(|reason| self.fallback = Some(*reason)).ok()
@@ -213,7 +216,7 @@ impl Walk<'_, '_> {
         envelope: Option<(Cow<'_, str>, Cow<'_, str>, Option<Timestamp>)>,
         found: Found<'_>,
         place: Place<'_>,
-        spare: &mut Spare,
+        parsed: &mut Parsed<'_>,
     ) -> Result<(), Fallback> {
         let (form, origin, route) = match envelope {
             None => (Form::Raw, self.no_origin(), Route::Unsaid),
@@ -223,20 +226,19 @@ impl Walk<'_, '_> {
             }
         };
         let log = match found {
-            Found::Event(mut parsed) => {
+            Found::Event => {
                 if route == Route::Known(Category::KubeApiserver) {
                     return Err(Fallback::Form);
                 }
                 let ignored = match route {
                     Route::Other => Some(Ignored::Category),
-                    _ => audit::judge(&mut parsed),
+                    _ => audit::judge(parsed),
                 };
                 let payload = match ignored {
                     None => Payload::Audit(&parsed.event),
                     Some(ignored) => Payload::Nothing(ignored),
                 };
                 self.hand_on(origin, place, form, payload, None);
-                spare.keep(parsed.event);
                 return Ok(());
             }
             Found::Missing => Log::Missing,

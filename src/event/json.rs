@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
@@ -174,6 +176,77 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 }
 
+/// The string at `path` of the object `text`, as [`Json::at`] finds it, without keeping what else is
+/// there; `None` where the text does not parse.
+pub fn text_at(text: &str, path: &[&str]) -> Option<String> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let found = At(path).deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok()?;
+    Some(found)
+}
+
+/// Seeks the string at a path; of duplicate keys the last counts.
+struct At<'p>(&'p [&'p str]);
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for At<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<String, E> {
+        Ok(String::new())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<String, E> {
+        Ok(String::new())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<String, E> {
+        Ok(String::new())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<String, E> {
+        Ok(String::new())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<String, E> {
+        Ok(String::new())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<String, E> {
+        let here = self.0.is_empty();
+        Ok(if here { text.to_owned() } else { String::new() })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<String, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(String::new())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<String, A::Error> {
+        let mut found = String::new();
+        while let Some(key) = map.next_key::<CowStr>()? {
+            match self.0 {
+                [first, rest @ ..] if key.0 == *first => found = map.next_value_seed(At(rest))?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// A string that borrows from the input where it can; serde's own `Cow` always copies.
 pub struct CowStr<'a>(pub Cow<'a, str>);
 
@@ -200,5 +273,38 @@ impl<'de: 'a, 'a> Deserialize<'de> for CowStr<'a> {
             }
         }
         deserializer.deserialize_str(StrVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_where_the_whole_parse_finds_it() {
+        for text in [
+            r#"{"metadata":{"name":"a"}}"#,
+            r#"{"metadata":{"name":"a","name":"b"},"spec":{"name":[1,{"name":"c"}]}}"#,
+            r#"{"metadata":{"name":"a"},"metadata":{"labels":{}}}"#,
+            r#"{"metadata":{"name":7}}"#,
+            r#"{"metadata":{"name":{"name":"x"}}}"#,
+            r#"{"metadata":[{"name":"x"}]}"#,
+            r#"{"metadata":"x"}"#,
+            r#"{"metadata":null,"name":"x"}"#,
+            r#"{"metadata":{"n\u0061me":"\u00e4\n"}}"#,
+            r#"[{"metadata":{"name":"x"}}]"#,
+            r#""name""#,
+            "{}",
+            "1.5",
+            "true",
+            r#"{"metadata":{"name":"a"}"#,
+            r#"{"metadata":{"name":"a"}} x"#,
+            "",
+        ] {
+            let path = ["metadata", "name"];
+            let whole = Json::parse(text).ok();
+            let whole = whole.map(|object| object.at(&path).str().to_owned());
+            assert_eq!(text_at(text, &path), whole, "{text}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::cell::{Cell, OnceCell};
 use super::audit::{AuditEvent, Body, Level, ObjectRef, Origin};
 use super::fact::{Bits, FactSet, GROUPS, Group, Truth};
 use super::field::{Field, FieldValue};
-use super::json::Json;
+use super::json::{self, Json};
 use super::line::LineView;
 use super::memo::Memo;
 use super::site::Site;
@@ -18,6 +18,9 @@ use super::{Fact, actor, agent, binding, dashboard, exec, rbac, source_ip, targe
 use super::{
     admission, csr, image, namespace, network, object, pod_security, secret, service, workload,
 };
+
+/// Where an object's name stands.
+const NAME: [&str; 2] = ["metadata", "name"];
 
 /// What can be said of the object that a request writes.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +66,8 @@ pub struct View<'e> {
     request: OnceCell<Option<Json<'e>>>,
     response: OnceCell<Option<Json<'e>>>,
     spread: OnceCell<Option<Json<'e>>>,
+    /// The name that a created object was given.
+    created: OnceCell<String>,
     query: OnceCell<Vec<(String, String)>>,
     client: OnceCell<Option<(usize, std::net::IpAddr)>>,
     family: OnceCell<agent::Family>,
@@ -84,6 +89,7 @@ impl<'e> View<'e> {
             request: OnceCell::new(),
             response: OnceCell::new(),
             spread: OnceCell::new(),
+            created: OnceCell::new(),
             query: OnceCell::new(),
             client: OnceCell::new(),
             family: OnceCell::new(),
@@ -295,15 +301,24 @@ impl<'e> View<'e> {
             "authorization.k8s.io" | "authentication.k8s.io"
         );
         if name.is_empty() && self.event.verb == "create" && !review {
-            let from_response = self
-                .response_object()
-                .map_or("", |o| o.at(&["metadata", "name"]).str());
-            if !from_response.is_empty() {
-                return from_response;
-            }
-            return self
-                .request_object()
-                .map_or("", |o| o.at(&["metadata", "name"]).str());
+            return self.created.get_or_init(|| {
+                let name = |parsed: &OnceCell<Option<Json<'e>>>, body| match (parsed.get(), body) {
+                    (Some(parsed), _) => {
+                        let name = parsed.as_ref().map(|object| object.at(&NAME).str());
+                        name.unwrap_or_default().to_owned()
+                    }
+                    // Not worth a parse of all that the body holds.
+                    (None, Body::Text(text)) => {
+                        json::text_at(text.get(), &NAME).unwrap_or_default()
+                    }
+                    (None, Body::Absent | Body::Unreadable) => String::new(),
+                };
+                let from_response = name(&self.response, self.event.response_object);
+                match from_response.is_empty() {
+                    true => name(&self.request, self.event.request_object),
+                    false => from_response,
+                }
+            });
         }
         name
     }

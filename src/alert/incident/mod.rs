@@ -10,9 +10,9 @@ mod links;
 mod state;
 mod steps;
 
-use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use super::{
     Actor, Alert, DetectorRef, Evidence, Kind, ObjectId, SCHEMA as ALERT, Severity, SourceIp,

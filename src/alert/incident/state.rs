@@ -417,14 +417,16 @@ impl Incidents {
 
     /// Closes the incidents that nothing can join any more at `now` (event time), and gives them.
     pub fn close_quiet(&mut self, now: Timestamp) -> Vec<Closing> {
-        let now = now.as_second();
-        let mut closed = std::mem::take(&mut self.displaced);
-        while let Some((end, key)) = self.by_end.first().copied()
-            && end < now
-        {
-            closed.extend(self.close(key));
+        std::iter::from_fn(|| self.close_one(now)).collect()
+    }
+
+    /// The next of [`Incidents::close_quiet`].
+    pub fn close_one(&mut self, now: Timestamp) -> Option<Closing> {
+        if let Some(displaced) = self.displaced.pop() {
+            return Some(displaced);
         }
-        closed
+        let (end, key) = self.by_end.first().copied()?;
+        (end < now.as_second()).then(|| self.close(key)).flatten()
     }
 
     /// Closes what is still open, as at the end of an archive.

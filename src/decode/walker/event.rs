@@ -16,13 +16,14 @@ pub struct Bodies {
     pub response: OnceCell<String>,
 }
 
-/// Reads the event whose opening brace is at `cursor`.
+/// Reads the event whose opening brace is at `cursor` to `parsed`, which is large, is empty before,
+/// and is not moved after.
 pub fn read<'a, const E: bool>(
     cursor: &mut Cursor<'a>,
     bodies: &'a Bodies,
     spare: &mut Spare,
-) -> Step<Parsed<'a>> {
-    let mut parsed = Parsed::default();
+    parsed: &mut Parsed<'a>,
+) -> Step<()> {
     let event = &mut parsed.event;
     let mut seen = [false; 2];
     members::<E>(cursor, |cursor, key| {
@@ -61,8 +62,7 @@ pub fn read<'a, const E: bool>(
             _ => cursor.pass::<E>()?,
         }
         Ok(())
-    })?;
-    Ok(parsed)
+    })
 }
 
 #[inline]

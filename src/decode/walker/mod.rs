@@ -67,13 +67,10 @@ pub struct Walked<'a> {
 }
 
 /// What the walker found in `properties.log`.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every one is an event, and none is kept"
-)]
 pub enum Found<'a> {
     Missing,
-    Event(Parsed<'a>),
+    /// An event: see [`Buffers::event`].
+    Event,
     /// Text that is no event, or not for us: the inside of a string, still escaped.
     Text(&'a str),
 }
@@ -83,6 +80,8 @@ pub struct Buffers<'a, 's> {
     pub room: &'a mut [u8],
     pub bodies: &'a Bodies,
     pub spare: &'s mut Spare,
+    /// Where an event is read to: empty before.
+    pub event: &'s mut Parsed<'a>,
 }
 
 /// Reads the diagnostic record at `at` of `text`.
@@ -95,6 +94,7 @@ pub fn record<'a>(
         room,
         bodies,
         spare,
+        event,
     } = buffers;
     let mut cursor = Cursor::new(text, at, room);
     let mut walked = Walked {
@@ -122,12 +122,12 @@ pub fn record<'a>(
             "properties" => {
                 is_record = true;
                 payloads += 1;
-                walked.log = properties(&mut cursor, &walked.category, bodies, spare)?;
+                walked.log = properties(&mut cursor, &walked.category, bodies, spare, event)?;
             }
             "log_s" => {
                 is_record = true;
                 payloads += 1;
-                walked.log = log(&mut cursor, &walked.category, bodies, spare)?;
+                walked.log = log(&mut cursor, &walked.category, bodies, spare, event)?;
             }
             "operationName" => cursor.pass::<PLAIN>()?,
             other if !is_record && decides_otherwise(other) => return Err(Fallback::Form),
@@ -149,10 +149,10 @@ pub fn raw_event<'a>(
     text: &'a str,
     at: usize,
     buffers: Buffers<'a, '_>,
-) -> Result<(Parsed<'a>, usize), Fallback> {
+) -> Result<usize, Fallback> {
     let mut cursor = Cursor::new(text, at, buffers.room);
-    let parsed = event::read::<PLAIN>(&mut cursor, buffers.bodies, buffers.spare)?;
-    Ok((parsed, cursor.at()))
+    event::read::<PLAIN>(&mut cursor, buffers.bodies, buffers.spare, buffers.event)?;
+    Ok(cursor.at())
 }
 
 /// Whether the object may be something else than a record, as [`super::scan::shape`] has it.
@@ -182,6 +182,7 @@ fn properties<'a>(
     category: &str,
     bodies: &'a Bodies,
     spare: &mut Spare,
+    event: &mut Parsed<'a>,
 ) -> Step<Found<'a>> {
     let mut found = Found::Missing;
     if cursor.skip("null") {
@@ -198,7 +199,7 @@ fn properties<'a>(
         let key = cursor.key::<PLAIN>()?;
         if key == "log" {
             logs += 1;
-            found = log(cursor, category, bodies, spare)?;
+            found = log(cursor, category, bodies, spare, event)?;
         } else {
             cursor.pass::<PLAIN>()?;
         }
@@ -218,6 +219,7 @@ fn log<'a>(
     category: &str,
     bodies: &'a Bodies,
     spare: &mut Spare,
+    event: &mut Parsed<'a>,
 ) -> Step<Found<'a>> {
     if cursor.skip("null") {
         return Ok(Found::Missing);
@@ -233,8 +235,8 @@ fn log<'a>(
         };
     }
     cursor.expect("\"")?;
-    let event = event::read::<ESCAPED>(cursor, bodies, spare)?;
+    event::read::<ESCAPED>(cursor, bodies, spare, event)?;
     while cursor.skip("\\n") {}
     cursor.expect("\"")?;
-    Ok(Found::Event(event))
+    Ok(Found::Event)
 }

@@ -6,9 +6,9 @@
 //! tried when the configuration is loaded, with an alert that has everything and one that has
 //! nothing.
 
-use std::sync::Arc;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
+use std::sync::Arc;
 
 use crate::alert::{
     Actor, Alert, DetectorRef, Evidence, Kind, ObjectId, SCHEMA, Severity, SourceIp, Status, render,

@@ -1,8 +1,8 @@
 //! Checks one detector's file, name by name.
 
-use std::sync::Arc;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use sha2::{Digest, Sha256};

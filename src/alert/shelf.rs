@@ -1,0 +1,435 @@
+//! Closed alerts and incidents of a replay, until all are known and can be printed in their order.
+//!
+//! They come from [`super::group`] and [`super::incident`] as they close, and stand here as the JSON
+//! that is printed, but for what an alert's detector says of itself, which is kept once, and for the
+//! alert's incident, which may still be joined with others. What exceeds [`IN_MEMORY`] goes to a
+//! temporary file; each alert and each step of an incident leaves a hundred bytes in memory.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::incident::Incident;
+use super::{
+    Actor, Alert, Evidence, ObjectId, SCHEMA, Severity, SourceIp, Status,
+};
+
+/// Bytes of JSON held before they go to a file.
+const IN_MEMORY: usize = 32 << 20;
+
+/// What is to be printed.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    text: Text,
+    alerts: Vec<Kept>,
+    incidents: Vec<KeptIncident>,
+    /// By the fingerprint of an alert: the incidents that it is a step of, and when.
+    steps: HashMap<u128, Vec<StepOf>>,
+    about: Vec<About>,
+    /// Places in `about`, by the detector's id.
+    known: HashMap<String, u32>,
+}
+
+/// An alert's place; its order is first by `first_seen`, then by `id`.
+#[derive(Debug)]
+struct Kept {
+    first_seen: Option<Timestamp>,
+    id: u128,
+    fingerprint: u128,
+    /// As known when the alert closed, which holds where its incident has no room for the step.
+    incident: Option<u128>,
+    about: u32,
+    /// Where the identity, the middle and the evidence stand, one behind the other.
+    at: u64,
+    lengths: [u32; 3],
+}
+
+#[derive(Debug)]
+struct KeptIncident {
+    first_seen: Option<Timestamp>,
+    id: u128,
+    several: bool,
+    at: u64,
+    length: usize,
+}
+
+#[derive(Debug)]
+struct StepOf {
+    incident: (Option<Timestamp>, u128),
+    first_seen: Option<Timestamp>,
+    last_seen: Option<Timestamp>,
+}
+
+/// What the alerts of one detector have in common, as JSON.
+#[derive(Debug)]
+struct About {
+    detector: Vec<u8>,
+    advice: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct Identity<'a> {
+    id: &'a str,
+    fingerprint: &'a str,
+    notification_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Middle<'a> {
+    severity: Severity,
+    status: Status,
+    summary: &'a str,
+    reason: &'a str,
+    cluster: &'a str,
+    cluster_name: &'a str,
+    first_seen: Option<Timestamp>,
+    last_seen: Option<Timestamp>,
+    detected_at: Option<Timestamp>,
+    count: u64,
+    actor: &'a Actor,
+    source_ip: &'a SourceIp,
+    user_agent: &'a str,
+    object: &'a ObjectId,
+}
+
+#[derive(Serialize)]
+struct Advice<'a> {
+    attack: &'a [String],
+    guide: &'a str,
+    triage: &'a str,
+    remedy: &'a str,
+    references: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Rest<'a> {
+    evidence: &'a [Evidence],
+}
+
+impl Shelf {
+    /// Keeps a closed alert.
+    pub fn put(&mut self, alert: &Alert) -> io::Result<()> {
+        let about = match self.known.get(&alert.detector.id) {
+            Some(about) => *about,
+            None => {
+                let about = self.about.len() as u32;
+                self.about.push(About::of(alert)?);
+                self.known.insert(alert.detector.id.clone(), about);
+                about
+            }
+        };
+        let at = self.text.end();
+        let lengths = [
+            self.text.members(&Identity {
+                id: &alert.id,
+                fingerprint: &alert.fingerprint,
+                notification_id: &alert.notification_id,
+            })?,
+            self.text.members(&Middle {
+                severity: alert.severity,
+                status: alert.status,
+                summary: &alert.summary,
+                reason: &alert.reason,
+                cluster: &alert.cluster,
+                cluster_name: &alert.cluster_name,
+                first_seen: alert.first_seen,
+                last_seen: alert.last_seen,
+                detected_at: alert.detected_at,
+                count: alert.count,
+                actor: &alert.actor,
+                source_ip: &alert.source_ip,
+                user_agent: &alert.user_agent,
+                object: &alert.object,
+            })?,
+            self.text.members(&Rest {
+                evidence: &alert.evidence,
+            })?,
+        ];
+        self.alerts.push(Kept {
+            first_seen: alert.first_seen,
+            id: number(&alert.id),
+            fingerprint: number(&alert.fingerprint),
+            incident: alert.incident.as_deref().map(number),
+            about,
+            at,
+            lengths,
+        });
+        self.text.bound()
+    }
+
+    /// Keeps an incident that nothing can join any more.
+    pub fn put_incident(&mut self, incident: &Incident) -> io::Result<()> {
+        let id = number(&incident.id);
+        for step in &incident.steps {
+            let of = self.steps.entry(number(&step.fingerprint)).or_default();
+            of.push(StepOf {
+                incident: (incident.first_seen, id),
+                first_seen: step.first_seen,
+                last_seen: step.last_seen,
+            });
+        }
+        let at = self.text.end();
+        serde_json::to_writer(&mut self.text.recent, incident)?;
+        self.incidents.push(KeptIncident {
+            first_seen: incident.first_seen,
+            id,
+            several: incident.steps.len() > 1,
+            at,
+            length: (self.text.end() - at) as usize,
+        });
+        self.text.bound()
+    }
+
+    /// Gives the JSON of every incident, in the order of time, and whether it has several steps.
+    pub fn incidents(
+        &mut self,
+        mut print: impl FnMut(&[u8], bool) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.incidents.sort_by_key(|kept| (kept.first_seen, kept.id));
+        let mut json = Vec::new();
+        for kept in &self.incidents {
+            self.text.read(kept.at, kept.length, &mut json)?;
+            print(&json, kept.several)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the JSON of every alert, as [`Alert`] is serialised, in the order of time, each with its
+    /// incident as it turned out to be.
+    pub fn alerts(&mut self, mut print: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        self.alerts.sort_by_key(|kept| (kept.first_seen, kept.id));
+        let (mut parts, mut json) = (Vec::new(), Vec::new());
+        for kept in &self.alerts {
+            let [identity, middle, rest] = kept.lengths.map(|length| length as usize);
+            self.text
+                .read(kept.at, identity + middle + rest, &mut parts)?;
+            let (identity, others) = parts.split_at(identity);
+            let (middle, rest) = others.split_at(middle);
+            let about = &self.about[kept.about as usize];
+            json.clear();
+            write!(json, r#"{{"schema":"{SCHEMA}","#)?;
+            json.extend_from_slice(inside(identity));
+            match incident_of(&self.steps, kept).or(kept.incident) {
+                Some(id) => write!(json, r#","incident":"{id:032x}","#)?,
+                None => json.extend_from_slice(br#","incident":null,"#),
+            }
+            json.extend_from_slice(br#""detector":"#);
+            json.extend_from_slice(&about.detector);
+            for part in [inside(middle), inside(&about.advice), inside(rest)] {
+                json.push(b',');
+                json.extend_from_slice(part);
+            }
+            json.push(b'}');
+            print(&json)?;
+        }
+        Ok(())
+    }
+}
+
+/// The first of the incidents that the alert began within.
+fn incident_of(steps: &HashMap<u128, Vec<StepOf>>, kept: &Kept) -> Option<u128> {
+    let of = steps.get(&kept.fingerprint)?;
+    let within =
+        |step: &&StepOf| step.first_seen <= kept.first_seen && kept.first_seen <= step.last_seen;
+    let first = of.iter().filter(within).map(|step| step.incident).min()?;
+    Some(first.1)
+}
+
+impl About {
+    fn of(alert: &Alert) -> serde_json::Result<About> {
+        Ok(About {
+            detector: serde_json::to_vec(&*alert.detector)?,
+            advice: serde_json::to_vec(&Advice {
+                attack: &alert.attack,
+                guide: &alert.guide,
+                triage: &alert.triage,
+                remedy: &alert.remedy,
+                references: &alert.references,
+            })?,
+        })
+    }
+}
+
+/// Without the braces.
+fn inside(object: &[u8]) -> &[u8] {
+    &object[1..object.len() - 1]
+}
+
+/// An id's digits are hexadecimal.
+fn number(id: &str) -> u128 {
+    u128::from_str_radix(id, 16).unwrap_or(0)
+}
+
+/// Text, of which what is older lies in a file.
+#[derive(Debug, Default)]
+struct Text {
+    file: Option<File>,
+    /// Bytes in the file.
+    filed: u64,
+    recent: Vec<u8>,
+}
+
+impl Text {
+    fn end(&self) -> u64 {
+        self.filed + self.recent.len() as u64
+    }
+
+    /// Adds an object; its length.
+    fn members(&mut self, object: &impl Serialize) -> io::Result<u32> {
+        let before = self.recent.len();
+        serde_json::to_writer(&mut self.recent, object)?;
+        u32::try_from(self.recent.len() - before).map_err(io::Error::other)
+    }
+
+    fn bound(&mut self) -> io::Result<()> {
+        if self.recent.len() < IN_MEMORY {
+            return Ok(());
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile()?),
+        };
+        file.seek(SeekFrom::Start(self.filed))?;
+        file.write_all(&self.recent)?;
+        self.filed = self.end();
+        self.recent.clear();
+        Ok(())
+    }
+
+    fn read(&mut self, at: u64, length: usize, to: &mut Vec<u8>) -> io::Result<()> {
+        to.clear();
+        if let Some(within) = at.checked_sub(self.filed) {
+            let range: Range<usize> = within as usize..within as usize + length;
+            to.extend_from_slice(&self.recent[range]);
+            return Ok(());
+        }
+        let file = self.file.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        file.seek(SeekFrom::Start(at))?;
+        file.take(length as u64).read_to_end(to)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::alert::{DetectorRef, Kind};
+    use crate::alert::incident::Step;
+
+    fn alert(id: u128, seconds: i64, detector: &str) -> Alert {
+        let time = Timestamp::from_second(seconds).expect("a time");
+        Alert {
+            schema: SCHEMA.to_owned(),
+            id: format!("{id:032x}"),
+            fingerprint: format!("{:032x}", id / 10),
+            notification_id: format!("{id:032x}-1"),
+            incident: None,
+            detector: Arc::new(DetectorRef {
+                id: detector.to_owned(),
+                revision: 3,
+                hash: "0f".to_owned(),
+                title: format!("\"{detector}\""),
+                kind: Kind::Threat,
+            }),
+            severity: Severity::High,
+            status: Status::Closed,
+            summary: "a \"summary\"\n".to_owned(),
+            reason: "{}".to_owned(),
+            cluster: "/c".to_owned(),
+            cluster_name: "c".to_owned(),
+            first_seen: Some(time),
+            last_seen: Some(time),
+            detected_at: None,
+            count: 7,
+            actor: Actor::default(),
+            source_ip: SourceIp::default(),
+            user_agent: "ü".repeat(300),
+            object: ObjectId::default(),
+            attack: ["T1609".to_owned()].into(),
+            guide: detector.into(),
+            triage: "Look.".into(),
+            remedy: "}".into(),
+            references: [].into(),
+            evidence: Vec::new(),
+        }
+    }
+
+    fn incident(id: u128, fingerprint: u128, from: i64, to: i64) -> Incident {
+        let time = |seconds| Timestamp::from_second(seconds).ok();
+        let json = serde_json::json!({
+            "schema": "", "id": format!("{id:032x}"), "notification_id": "", "replaces": [],
+            "severity": "low", "status": "closed", "summary": "", "account": "", "cluster": "",
+            "cluster_name": "", "first_seen": time(from), "last_seen": time(to),
+            "detected_at": null, "count": 1, "actors": [], "source_ips": [], "tactics": [],
+            "attack": [], "joined_by": [], "steps": [], "beyond": 0,
+        });
+        let mut incident: Incident = serde_json::from_value(json).expect("an incident");
+        let step = serde_json::json!({
+            "alert": "", "fingerprint": format!("{fingerprint:032x}"), "detector": "", "title": "",
+            "kind": "threat", "severity": "low", "summary": "", "actor": "", "impersonated": null,
+            "source_ip": SourceIp::default(), "place": "", "user_agent": "",
+            "object": ObjectId::default(), "tactics": [], "attack": [], "first_seen": time(from),
+            "last_seen": time(to), "count": 1, "audit_ids": [],
+        });
+        let step: Step = serde_json::from_value(step).expect("a step");
+        incident.steps = vec![step];
+        incident
+    }
+
+    fn printed(shelf: &mut Shelf) -> Vec<String> {
+        let mut lines = Vec::new();
+        let print = |json: &[u8]| {
+            lines.push(String::from_utf8(json.to_vec()).expect("UTF-8"));
+            Ok(())
+        };
+        shelf.alerts(print).expect("it prints");
+        lines
+    }
+
+    #[test]
+    fn alerts_come_out_as_they_are_serialised_in_order_with_their_incident() {
+        let mut shelf = Shelf::default();
+        let mut alerts = [
+            alert(51, 30, "pod-exec"),
+            alert(50, 30, "port-forward"),
+            alert(40, 20, "pod-exec"),
+            alert(41, 90, "pod-exec"),
+        ];
+        for alert in &alerts {
+            shelf.put(alert).expect("it keeps");
+        }
+        for (id, fingerprint, from, to) in [(9, 4, 10, 20), (8, 4, 80, 99), (7, 5, 31, 99)] {
+            let incident = incident(id, fingerprint, from, to);
+            shelf.put_incident(&incident).expect("it keeps");
+        }
+        alerts.sort_by_key(|alert| (alert.first_seen, number(&alert.id)));
+        alerts[0].incident = Some(format!("{:032x}", 9));
+        alerts[3].incident = Some(format!("{:032x}", 8));
+        let expected = alerts.map(|alert| serde_json::to_string(&alert).expect("JSON"));
+        assert_eq!(printed(&mut shelf), expected);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_comes_back_from_the_file() {
+        let mut shelf = Shelf::default();
+        let mut alert = alert(0, 0, "pod-exec");
+        alert.summary = "x".repeat(1 << 20);
+        for id in 0..70 {
+            alert.id = format!("{id:032x}");
+            shelf.put(&alert).expect("it keeps");
+        }
+        assert!(shelf.text.filed > 0 && shelf.text.recent.len() < IN_MEMORY);
+        let lines = printed(&mut shelf);
+        assert_eq!(lines.len(), 70);
+        for (id, line) in lines.iter().enumerate() {
+            alert.id = format!("{id:032x}");
+            assert_eq!(*line, serde_json::to_string(&alert).expect("JSON"));
+        }
+    }
+}
