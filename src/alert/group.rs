@@ -394,7 +394,11 @@ pub fn alert_of(detector: &Detector, judgement: &Judgement, detected_at: Timesta
         severity: found.severity,
         status: Status::Open,
         summary: redact::redact(&found.summary).into_owned(),
-        reason: redact::redact(&judgement.reason).into_owned(),
+        // What the detector says of itself needs no redaction.
+        reason: match judgement.reason == detector.description {
+            true => judgement.reason.clone(),
+            false => redact::redact(&judgement.reason).into_owned(),
+        },
         cluster: occurrence.cluster.to_string(),
         cluster_name: occurrence.cluster_name.clone(),
         first_seen: occurrence.time,
@@ -428,21 +432,5 @@ fn evidence(occurrence: &Occurrence) -> Evidence {
             occurrence.position.chunk, occurrence.position.offset
         ),
         excerpt: redact::redact(&occurrence.excerpt).into_owned(),
-        kql: kql(&occurrence.audit_id),
     }
-}
-
-/// A Log Analytics query that finds the request in either of the forms AKS writes it.
-fn kql(audit_id: &str) -> String {
-    if audit_id.is_empty() {
-        return String::new();
-    }
-    // The audit ID is the client's text: anything but the usual alphabet is left out of the query.
-    let id: String = audit_id
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        .collect();
-    format!(
-        "union isfuzzy=true (AKSAudit | where AuditId == \"{id}\"), (AKSAuditAdmin | where AuditId == \"{id}\"), (AzureDiagnostics | where Category startswith \"kube-audit\" and log_s has \"{id}\")"
-    )
 }

@@ -15,7 +15,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The `schema` of every alert.
 pub const SCHEMA: &str = "lanner/alert/v1";
@@ -143,8 +144,8 @@ pub struct ObjectId {
     pub name: String,
 }
 
-/// One record that an alert rests on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One record that an alert rests on. Its JSON has [`Evidence::kql`] too.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Evidence {
     pub audit_id: String,
     pub stage: String,
@@ -155,8 +156,43 @@ pub struct Evidence {
     pub position: String,
     /// Verb, URI, code and what else explains it, on one line; bounded and redacted.
     pub excerpt: String,
-    /// A Log Analytics query that finds the record when the hub no longer holds it.
-    pub kql: String,
+}
+
+impl Evidence {
+    /// A Log Analytics query that finds the record when the hub no longer holds it, in either of the
+    /// forms that AKS writes; empty where the event had no audit ID.
+    pub fn kql(&self) -> String {
+        if self.audit_id.is_empty() {
+            return String::new();
+        }
+        // The audit ID is the client's text: anything but the usual alphabet is left out of the query.
+        let id: String = self
+            .audit_id
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+            .collect();
+        format!(
+            "union isfuzzy=true (AKSAudit | where AuditId == \"{id}\"), (AKSAuditAdmin | where AuditId == \"{id}\"), (AzureDiagnostics | where Category startswith \"kube-audit\" and log_s has \"{id}\")"
+        )
+    }
+}
+
+impl Serialize for Evidence {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The query follows from the audit ID: whoever reads JSON has it, the store does not keep it.
+        let shown = serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("Evidence", 6 + usize::from(shown))?;
+        fields.serialize_field("audit_id", &self.audit_id)?;
+        fields.serialize_field("stage", &self.stage)?;
+        fields.serialize_field("time", &self.time)?;
+        fields.serialize_field("source", &self.source)?;
+        fields.serialize_field("position", &self.position)?;
+        fields.serialize_field("excerpt", &self.excerpt)?;
+        if shown {
+            fields.serialize_field("kql", &self.kql())?;
+        }
+        fields.end()
+    }
 }
 
 /// An alert as it leaves the process. Strings from the log are redacted and bounded, not escaped:

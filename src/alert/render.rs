@@ -213,7 +213,7 @@ fn piece(evidence: &Evidence) -> Piece {
             format!("{} {}", evidence.source, evidence.position).trim(),
             200,
         ),
-        kql: text(&evidence.kql, 800),
+        kql: text(&evidence.kql(), 800),
     }
 }
 

@@ -14,9 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::incident::Incident;
-use super::{
-    Actor, Alert, Evidence, ObjectId, SCHEMA, Severity, SourceIp, Status,
-};
+use super::{Actor, Alert, Evidence, ObjectId, SCHEMA, Severity, SourceIp, Status};
 
 /// Bytes of JSON held before they go to a file.
 const IN_MEMORY: usize = 32 << 20;
@@ -189,7 +187,8 @@ impl Shelf {
         &mut self,
         mut print: impl FnMut(&[u8], bool) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.incidents.sort_by_key(|kept| (kept.first_seen, kept.id));
+        self.incidents
+            .sort_by_key(|kept| (kept.first_seen, kept.id));
         let mut json = Vec::new();
         for kept in &self.incidents {
             self.text.read(kept.at, kept.length, &mut json)?;
@@ -319,8 +318,8 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use crate::alert::{DetectorRef, Kind};
     use crate::alert::incident::Step;
+    use crate::alert::{DetectorRef, Kind};
 
     fn alert(id: u128, seconds: i64, detector: &str) -> Alert {
         let time = Timestamp::from_second(seconds).expect("a time");

@@ -149,7 +149,6 @@ pub fn alert(notification_id: &str, severity: Severity) -> Alert {
             source: "ns/hub/$Default/3".to_owned(),
             position: "1234#5".to_owned(),
             excerpt: "get /api/v1/namespaces/shop/pods/cart-7d9f/exec 101 command: sh -c 'cat /etc/shadow'".to_owned(),
-            kql: "AKSAudit | where AuditId == '9c1f6f1e-93a4-4a3a-8f0e-1f5a5a0c7a11'".to_owned(),
         }],
     }
 }
@@ -178,7 +177,6 @@ pub fn hostile(severity: Severity) -> Alert {
         .collect();
     alert.evidence[0].audit_id = evil.to_owned();
     alert.evidence[0].excerpt = evil.to_owned();
-    alert.evidence[0].kql = evil.to_owned();
     alert.evidence[0].source = evil.to_owned();
     alert
 }

@@ -169,7 +169,6 @@ impl Incident {
                     source: step.detector.clone(),
                     position: format!("×{}", step.count),
                     excerpt: step.summary.clone(),
-                    kql: String::new(),
                 })
                 .collect(),
         }

@@ -230,7 +230,7 @@ fn evidence(alert: &Alert, evidence: Option<&Evidence>) -> Value {
             "source": one.source,
             "position": one.position,
             "excerpt": one.excerpt,
-            "kql": one.kql,
+            "kql": one.kql(),
         })),
     })
 }

@@ -141,7 +141,6 @@ fn full() -> Alert {
             source: text(),
             position: text(),
             excerpt: text(),
-            kql: text(),
         }],
     }
 }
