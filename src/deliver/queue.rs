@@ -179,6 +179,8 @@ impl Queue {
     async fn run(mut self, wake: &Notify) {
         let mut last_error = String::new();
         while !self.abort.is_cancelled() {
+            // Read before the look at the outbox, so that what was committed before the stop is seen.
+            let stopping = self.stop.is_cancelled();
             let pause = match self.step().await {
                 Ok(Step::Again) => {
                     last_error.clear();
@@ -202,7 +204,7 @@ impl Queue {
                     STORE_PAUSE
                 }
             };
-            if self.stop.is_cancelled() {
+            if stopping {
                 return;
             }
             tokio::select! {
