@@ -17,8 +17,8 @@ use super::state::recall::Recall;
 use super::state::threshold::{COALESCED_SHARE, Hit};
 use crate::event::{Field, View};
 
-/// Slots of the memory: a power of two. Each is 48 bytes.
-const SLOTS: usize = 1 << 13;
+/// Slots of the memory: a power of two. Each is 32 bytes; together they fit a core's cache.
+const SLOTS: usize = 1 << 15;
 
 /// Belongs to one worker thread.
 #[derive(Debug)]
@@ -28,16 +28,18 @@ pub struct Scratch {
     pub(super) gate: Gate,
     hasher: RandomState,
     slots: Vec<Slot>,
+    /// Slots that have counted in this batch.
+    counting: Vec<u32>,
     repeats: HashMap<u64, Repeat, RandomState>,
     counted: HashMap<Digest128, u64, RandomState>,
 }
 
-/// What was found out about one combination of key and value, by its hash.
+/// A combination of key and value that is known, by its hash; zero is an empty slot.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     hash: u64,
-    key: u128,
-    known: bool,
+    /// The key's digest, in halves: a `u128` would be aligned to 16 bytes.
+    key: [u64; 2],
     events: u32,
 }
 
@@ -66,6 +68,7 @@ impl Scratch {
             gate: Gate::default(),
             hasher: RandomState::new(),
             slots: vec![Slot::default(); SLOTS],
+            counting: Vec::new(),
             repeats: HashMap::default(),
             counted: HashMap::default(),
         }
@@ -90,9 +93,13 @@ impl Scratch {
 
     /// Whether the combination was found to be known; then this event of it is counted.
     pub(super) fn known(&mut self, hash: u64) -> bool {
-        let slot = &mut self.slots[hash as usize % SLOTS];
-        let known = slot.hash == hash && slot.known;
+        let at = hash as usize % SLOTS;
+        let slot = &mut self.slots[at];
+        let known = slot.hash == hash && hash != 0;
         if known {
+            if slot.events == 0 {
+                self.counting.push(at as u32);
+            }
             slot.events += 1;
         }
         known
@@ -121,8 +128,7 @@ impl Scratch {
             flush(slot, &mut self.counted);
             *slot = Slot {
                 hash,
-                key: key.0,
-                known: true,
+                key: [(key.0 >> 64) as u64, key.0 as u64],
                 events: 0,
             };
         }
@@ -163,8 +169,8 @@ impl Scratch {
 
     /// What was counted in the batch that ends here.
     pub fn take(&mut self) -> Counts {
-        for slot in &mut self.slots {
-            flush(slot, &mut self.counted);
+        for at in self.counting.drain(..) {
+            flush(&mut self.slots[at as usize], &mut self.counted);
         }
         let mut first_seen: Vec<_> = self.counted.drain().collect();
         first_seen.sort_unstable();
@@ -185,7 +191,8 @@ impl Scratch {
 
 fn flush(slot: &mut Slot, counted: &mut HashMap<Digest128, u64, RandomState>) {
     if slot.events > 0 {
-        *counted.entry(Digest128(slot.key)).or_default() += u64::from(slot.events);
+        let [high, low] = slot.key.map(u128::from);
+        *counted.entry(Digest128(high << 64 | low)).or_default() += u64::from(slot.events);
         slot.events = 0;
     }
 }
