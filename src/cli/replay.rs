@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ use crate::detect::order::{Judge, Judgement, Learning, Outcome};
 use crate::event::Category;
 use crate::pipeline::replay::{self, Observer, Options, Summary};
 use crate::pipeline::work::{Task, TimeRange};
-use crate::source::archive;
+use crate::source::archive::{self, Input};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -114,7 +115,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         shelf: Shelf::default(),
         worst: None,
         failed: None,
-        progress: Progress::new(),
+        progress: progress_bar(inputs.iter().map(Input::size).sum()),
     };
     let started = Instant::now();
     let mut judge = Judge::new(learning);
@@ -176,7 +177,7 @@ struct Printer<'e, W: Write> {
     shelf: Shelf,
     worst: Option<Severity>,
     failed: Option<anyhow::Error>,
-    progress: Progress,
+    progress: ProgressBar,
 }
 
 impl<W: Write> Observer for Printer<'_, W> {
@@ -198,8 +199,8 @@ impl<W: Write> Observer for Printer<'_, W> {
         }
     }
 
-    fn progress(&mut self, bytes: u64) {
-        self.progress.show(bytes);
+    fn progress(&mut self, taken: u64) {
+        self.progress.set_position(taken);
     }
 
     fn stopped(&self) -> bool {
@@ -278,7 +279,7 @@ impl<W: Write> Printer<'_, W> {
 
     /// Prints the alerts in the order in which they opened; gives the gravest severity.
     fn finish(mut self) -> anyhow::Result<Option<Severity>> {
-        self.progress.clear();
+        self.progress.finish_and_clear();
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -333,39 +334,24 @@ impl<W: Write> Printer<'_, W> {
     }
 }
 
-/// A line on a terminal's standard error that shows how far the reading has got.
-struct Progress {
-    visible: bool,
-    started: Instant,
-    shown: Option<Instant>,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        let visible = io::stderr().is_terminal() && !io::stdout().is_terminal();
-        Progress {
-            visible,
-            started: Instant::now(),
-            shown: None,
-        }
+/// How far the reading has got, on standard error: shown only on a terminal that the results do not
+/// go to as well. `total` are the bytes of all inputs, where these tell.
+fn progress_bar(total: Option<u64>) -> ProgressBar {
+    if io::stdout().is_terminal() {
+        return ProgressBar::hidden();
     }
-
-    fn show(&mut self, bytes: u64) {
-        let due = self
-            .shown
-            .is_none_or(|shown| shown.elapsed() > Duration::from_millis(200));
-        if self.visible && due {
-            let rate = bytes as f64 / 1e6 / self.started.elapsed().as_secs_f64().max(1e-3);
-            eprint!("\r{:.1} GB read, {rate:.0} MB/s ", bytes as f64 / 1e9);
-            self.shown = Some(Instant::now());
-        }
-    }
-
-    fn clear(&self) {
-        if self.shown.is_some() {
-            eprint!("\r\x1b[K");
-        }
-    }
+    let (bar, template) = match total {
+        Some(total) => (
+            ProgressBar::new(total),
+            "{wide_bar} {percent:>3} %  {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left",
+        ),
+        None => (
+            ProgressBar::no_length(),
+            "{spinner} {decimal_bytes}, {decimal_bytes_per_sec}",
+        ),
+    };
+    let style = ProgressStyle::with_template(template).expect("the templates are constant");
+    bar.with_style(style)
 }
 
 /// What was read and what was not, on standard error.

@@ -9,7 +9,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -58,8 +58,8 @@ pub struct Summary {
 pub trait Observer {
     /// A match was judged. Called in the order of event time.
     fn judged(&mut self, judgement: Judgement);
-    /// So many bytes have been read so far, after decompression.
-    fn progress(&mut self, _bytes: u64) {}
+    /// So many bytes of the inputs have been read so far, compressed as they are.
+    fn progress(&mut self, _taken: u64) {}
     /// Whether to stop early, as when nobody reads the output any more.
     fn stopped(&self) -> bool {
         false
@@ -133,6 +133,8 @@ struct Shared<'i> {
     queue: Mutex<VecDeque<usize>>,
     wake: Condvar,
     stopped: AtomicBool,
+    /// Bytes read of all inputs.
+    taken: AtomicU64,
 }
 
 /// An input's reader: opened by the first worker that gets it.
@@ -165,6 +167,7 @@ impl<'i> Shared<'i> {
             queue: Mutex::new(VecDeque::new()),
             wake: Condvar::new(),
             stopped: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
         }
     }
 
@@ -260,7 +263,10 @@ impl<'i> Shared<'i> {
                 if let Some(done) = done {
                     reader.recycle(done);
                 }
+                let before = reader.taken();
                 let read = reader.next_batch();
+                self.taken
+                    .fetch_add(reader.taken() - before, Ordering::Relaxed);
                 if !matches!(read, Ok(Some(_)) | Err(ArchiveError::RecordTooLong { .. })) {
                     *open = Open::Ended(number + 1);
                 }
@@ -345,7 +351,7 @@ impl<'s, 'i> Merge<'s, 'i> {
                 break;
             };
             self.take(input, content, judge);
-            observer.progress(self.summary.tally.bytes);
+            observer.progress(self.shared.taken.load(Ordering::Relaxed));
             self.judge_until(self.watermark(), task, judge, observer);
         }
         if !observer.stopped() {

@@ -22,12 +22,20 @@ const COMPRESSED_BUFFER: usize = 256 << 10;
 /// How much is inflated at once. A corrupt stream loses what its last read would have given.
 const READ: usize = 32 << 10;
 
-/// The bytes of `from` as a stream.
-pub(super) fn open(from: &From, options: &ArchiveOptions) -> io::Result<Box<dyn Read + Send>> {
-    let mut raw: Box<dyn Read + Send> = match from {
+/// The bytes of `from` as a stream, and how many were taken of it so far, compressed as they are.
+pub(super) fn open(
+    from: &From,
+    options: &ArchiveOptions,
+) -> io::Result<(Box<dyn Read + Send>, Arc<AtomicU64>)> {
+    let taken = Arc::new(AtomicU64::new(0));
+    let raw: Box<dyn Read + Send> = match from {
         From::Stdin => Box::new(io::stdin()),
         From::File(path) => Box::new(File::open(path)?),
         From::Unlisted(kind) => return Err((*kind).into()),
+    };
+    let mut raw = Counted {
+        inner: raw,
+        taken: Arc::clone(&taken),
     };
     let mut magic = [0; 4];
     let length = fill(&mut raw, &mut magic)?;
@@ -37,29 +45,23 @@ pub(super) fn open(from: &From, options: &ArchiveOptions) -> io::Result<Box<dyn 
         || magic.len() == 4 && magic[0] & 0xf0 == 0x50 && magic[1..] == *ZSTD_SKIPPABLE;
     let whole = Cursor::new(magic.to_vec()).chain(raw);
     if !is_gzip && !is_zstd {
-        return Ok(Box::new(whole));
+        return Ok((Box::new(whole), taken));
     }
-    let taken = Arc::new(AtomicU64::new(0));
-    let counted = BufReader::with_capacity(
-        COMPRESSED_BUFFER,
-        Counted {
-            inner: whole,
-            taken: Arc::clone(&taken),
-        },
-    );
+    let counted = BufReader::with_capacity(COMPRESSED_BUFFER, whole);
     let inflated: Box<dyn Read + Send> = if is_gzip {
         Box::new(MultiGzDecoder::new(counted))
     } else {
         Box::new(zstd::stream::read::Decoder::with_buffer(counted)?)
     };
-    Ok(Box::new(Capped {
+    let capped = Capped {
         inner: inflated,
-        taken,
+        taken: Arc::clone(&taken),
         given: 0,
         max_inflated: options.max_inflated,
         max_ratio: options.max_ratio.max(1),
         ratio_from: options.ratio_from,
-    }))
+    };
+    Ok((Box::new(capped), taken))
 }
 
 /// Reads until `buffer` is full or the stream ends; how many bytes it has then.

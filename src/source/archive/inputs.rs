@@ -46,6 +46,15 @@ impl Input {
         matches!(self.from, From::Stdin)
     }
 
+    /// Bytes of the file as it lies on disk; `None` of standard input.
+    pub fn size(&self) -> Option<u64> {
+        match &self.from {
+            From::Stdin => None,
+            From::File(path) => fs::metadata(path).ok().map(|metadata| metadata.len()),
+            From::Unlisted(_) => Some(0),
+        }
+    }
+
     /// Opens the input and looks at its beginning. An error is this input's alone.
     pub fn open(&self, options: &ArchiveOptions) -> Result<Reader, ArchiveError> {
         Reader::open(self, options)

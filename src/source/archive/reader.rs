@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use memchr::{memchr, memrchr};
@@ -22,6 +23,8 @@ pub struct Reader {
     partition: Arc<Partition>,
     options: ArchiveOptions,
     stream: Box<dyn Read + Send>,
+    /// Bytes read of the file, compressed as they are.
+    taken: Arc<AtomicU64>,
     /// Bytes that are read and not yet given out.
     window: Vec<u8>,
     /// Becomes the next window.
@@ -60,14 +63,16 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     pub(super) fn open(input: &Input, options: &ArchiveOptions) -> Result<Reader, ArchiveError> {
-        let stream = inflate::open(&input.from, options).map_err(|error| ArchiveError::Open {
-            input: input.partition.id.to_string(),
-            error,
-        })?;
+        let (stream, taken) =
+            inflate::open(&input.from, options).map_err(|error| ArchiveError::Open {
+                input: input.partition.id.to_string(),
+                error,
+            })?;
         Ok(Reader {
             partition: Arc::clone(&input.partition),
             options: options.clone(),
             stream,
+            taken,
             window: Vec::new(),
             spare: Vec::new(),
             position: 0,
@@ -76,6 +81,11 @@ impl Reader {
             errors: VecDeque::new(),
             failure: None,
         })
+    }
+
+    /// Bytes read of the file so far, compressed as they are.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// The next batch, or `None` at the end. After an error the reader may be asked again: it goes
