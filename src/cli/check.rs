@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Exit, setup};
+use crate::detect::load::Tests;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -13,7 +14,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let setup = match setup::load(arguments.config.as_deref()) {
+    let setup = match setup::load(arguments.config.as_deref(), Tests::Read) {
         Ok(setup) => setup,
         Err(exit) => return Ok(exit),
     };

@@ -11,6 +11,7 @@ use super::output::{Format, JsonWriter};
 use super::setup::{self, Setup};
 use crate::alert::{Kind, Severity};
 use crate::detect::docs::{self, Library};
+use crate::detect::load::Tests;
 use crate::detect::mutate::{self, Survey};
 use crate::detect::{Detector, Engine, load, selftest};
 use crate::event::fact::FACTS;
@@ -64,7 +65,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Docs { out } => return docs(out),
         _ => {}
     }
-    let setup = match setup::load(arguments.config.as_deref()) {
+    let setup = match setup::load(arguments.config.as_deref(), Tests::Read) {
         Ok(setup) => setup,
         Err(exit) => return Ok(exit),
     };

@@ -19,6 +19,7 @@ use crate::alert::shelf::Shelf;
 use crate::alert::{Severity, render};
 use crate::config::{Period, Profile};
 use crate::detect::Engine;
+use crate::detect::load::Tests;
 use crate::detect::order::{Judge, Judgement, Learning, Outcome};
 use crate::event::Category;
 use crate::pipeline::replay::{self, Observer, Options, Summary};
@@ -62,7 +63,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let setup = match setup::load(arguments.config.as_deref()) {
+    let setup = match setup::load(arguments.config.as_deref(), Tests::LeaveOut) {
         Ok(setup) => setup,
         Err(exit) => return Ok(exit),
     };

@@ -13,6 +13,7 @@ use super::Exit;
 use super::setup::{self, Setup};
 use crate::config::reload::Watcher;
 use crate::config::{Diagnostic, Loaded};
+use crate::detect::load::Tests;
 use crate::pipeline::daemon::{Daemon, Observers, StartError};
 use crate::telemetry::server::Server;
 use crate::telemetry::{Health, Metrics, Observer, logs};
@@ -24,7 +25,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let setup = match setup::load(Some(&arguments.config)) {
+    let setup = match setup::load(Some(&arguments.config), Tests::LeaveOut) {
         Ok(setup) => setup,
         Err(exit) => return Ok(exit),
     };
@@ -102,7 +103,7 @@ async fn serve(setup: Setup, path: &Path) -> anyhow::Result<Exit> {
 /// Takes over detectors, lists, routes and exceptions of a changed configuration, or none of it.
 /// Hubs, receivers and the store are kept as they were started: those need a restart, and are said.
 fn reload(daemon: &Daemon, observer: &Observer, changed: Result<Box<Loaded>, Vec<Diagnostic>>) {
-    let setup = match changed.and_then(|loaded| setup::with_detectors(*loaded)) {
+    let setup = match changed.and_then(|loaded| setup::with_detectors(*loaded, Tests::LeaveOut)) {
         Ok(setup) => setup,
         Err(problems) => {
             observer.metrics.reloaded(false);

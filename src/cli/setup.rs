@@ -7,6 +7,7 @@ use super::Exit;
 use crate::alert::Kind;
 use crate::config::diagnose::Level;
 use crate::config::{self, Config, Diagnostic, Loaded, Profile};
+use crate::detect::load::Tests;
 use crate::detect::{Detector, Engine, load, selftest};
 use crate::event::Sites;
 use crate::pipeline::live::Settings;
@@ -47,13 +48,14 @@ impl Setup {
 }
 
 /// Loads and checks everything; prints what is wrong and gives the exit code where something is.
-pub fn load(path: Option<&Path>) -> Result<Setup, Exit> {
+pub fn load(path: Option<&Path>, tests: Tests) -> Result<Setup, Exit> {
     let loaded = config::load(path).map_err(|mut problems| {
         // Detectors are checked all the same, so that one run shows everything.
         problems.extend(load::load(&load::shipped(), &[]).err().unwrap_or_default());
         problems
     });
-    loaded.and_then(with_detectors).map_err(|problems| {
+    let setup = loaded.and_then(|loaded| with_detectors(loaded, tests));
+    setup.map_err(|problems| {
         print(&problems);
         Exit::Configuration
     })
@@ -61,7 +63,7 @@ pub fn load(path: Option<&Path>) -> Result<Setup, Exit> {
 
 /// Adds the detectors to a configuration: the shipped ones and the site's, tuned; or everything that
 /// is wrong.
-pub fn with_detectors(loaded: Loaded) -> Result<Setup, Vec<Diagnostic>> {
+pub fn with_detectors(loaded: Loaded, tests: Tests) -> Result<Setup, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let site = match &loaded.config.detectors_dir {
         Some(folder) => load::folder(folder).unwrap_or_else(|error| {
@@ -75,7 +77,8 @@ pub fn with_detectors(loaded: Loaded) -> Result<Setup, Vec<Diagnostic>> {
         }),
         None => Vec::new(),
     };
-    let mut detectors = load::load(&load::shipped(), &site).unwrap_or_else(|errors| {
+    let read = load::load_with(tests, &load::shipped(), &site);
+    let mut detectors = read.unwrap_or_else(|errors| {
         problems.extend(errors);
         Vec::new()
     });

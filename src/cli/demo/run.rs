@@ -19,6 +19,7 @@ use super::traffic::{self, Published};
 use crate::cli::Exit;
 use crate::cli::setup::{self, Setup};
 use crate::config;
+use crate::detect::load::Tests;
 use crate::emulator::{Emulator, EmulatorConfig, HubConfig};
 use crate::pipeline::daemon::{Daemon, Observers};
 use crate::pipeline::live;
@@ -62,7 +63,9 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         .unwrap_or_else(|| Timestamp::now().as_microsecond().unsigned_abs() % 1_000_000);
     let site = Site::new(seed).configuration();
     let text = configuration(&site, &folder.0, &emulator, &receivers);
-    let setup = match config::load_text("demo.toml", &text, &[]).and_then(setup::with_detectors) {
+    let setup = match config::load_text("demo.toml", &text, &[])
+        .and_then(|loaded| setup::with_detectors(loaded, Tests::LeaveOut))
+    {
         Ok(setup) => setup,
         Err(problems) => {
             setup::print(&problems);

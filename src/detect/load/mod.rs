@@ -64,13 +64,34 @@ pub fn folder(path: &Path) -> std::io::Result<Vec<Source>> {
     Ok(sources)
 }
 
+/// Whether shipped detectors come with their own tests, which are four fifths of their text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tests {
+    Read,
+    /// What runs does without them, and starts sooner.
+    LeaveOut,
+}
+
 /// All detectors, in the order of their ids; or everything that is wrong with any file.
 pub fn load(shipped: &[Source], site: &[Source]) -> Result<Vec<Detector>, Vec<Diagnostic>> {
+    load_with(Tests::Read, shipped, site)
+}
+
+/// As [`load`], with or without the tests of the shipped ones; those of a site are always read.
+pub fn load_with(
+    tests: Tests,
+    shipped: &[Source],
+    site: &[Source],
+) -> Result<Vec<Detector>, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut files: BTreeMap<String, Parsed> = BTreeMap::new();
     let mut shipped_text: BTreeMap<String, &str> = BTreeMap::new();
     for source in shipped {
-        if let Some(parsed) = parse(source, true, &mut problems) {
+        let text = match tests {
+            Tests::Read => &source.text,
+            Tests::LeaveOut => before_tests(&source.text),
+        };
+        if let Some(parsed) = parse(source, text, true, &mut problems) {
             shipped_text.insert(parsed.detector.id.clone(), &source.text);
             files.insert(parsed.detector.id.clone(), parsed);
         }
@@ -78,7 +99,7 @@ pub fn load(shipped: &[Source], site: &[Source]) -> Result<Vec<Detector>, Vec<Di
     let mut of_site = BTreeSet::new();
     for source in site {
         let merged = merge_over_shipped(source, &shipped_text, &mut problems);
-        let Some(parsed) = parse(&merged, false, &mut problems) else {
+        let Some(parsed) = parse(&merged, &merged.text, false, &mut problems) else {
             continue;
         };
         let id = parsed.detector.id.clone();
@@ -238,8 +259,19 @@ struct Parsed {
     source: Source,
 }
 
-fn parse(source: &Source, shipped: bool, problems: &mut Vec<Diagnostic>) -> Option<Parsed> {
-    let spec: Spec = match toml::from_str(&source.text) {
+/// A shipped detector without its tests, which stand behind everything else.
+fn before_tests(text: &str) -> &str {
+    text.find("\n[[test]]").map_or(text, |at| &text[..=at])
+}
+
+/// Understands `text`, which is all of the source's or its beginning.
+fn parse(
+    source: &Source,
+    text: &str,
+    shipped: bool,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Parsed> {
+    let spec: Spec = match toml::from_str(text) {
         Ok(spec) => spec,
         Err(error) => {
             problems.push(Diagnostic::from_toml_error(
@@ -305,6 +337,19 @@ quiet_for = "1h"
             problems.len() == 1 && problems[0].contains(at) && problems[0].contains(message),
             "{problems:#?}"
         );
+    }
+
+    #[test]
+    fn tests_are_all_that_is_left_out() {
+        let read = load(&shipped(), &[]).expect("they are right");
+        let left_out = load_with(Tests::LeaveOut, &shipped(), &[]).expect("they are right");
+        assert_eq!(read.len(), left_out.len());
+        for (mut read, left_out) in read.into_iter().zip(left_out) {
+            assert!(!read.tests.is_empty() && left_out.tests.is_empty());
+            read.tests.clear();
+            read.equivalent.clear();
+            assert_eq!(format!("{read:?}"), format!("{left_out:?}"));
+        }
     }
 
     const STEP: &str = "[[sequence.step]]\ndetectors = [\"pod-exec\"]\n";
