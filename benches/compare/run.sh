@@ -1,0 +1,28 @@
+#!/bin/sh
+# Compares Lanner with tools that answer the same questions about an archive, and with the bounds
+# that nothing can pass: reading, counting lines, decompressing. Prints the table of
+# docs/performance.md. Fetches and builds the tools under target/compare at the first run.
+#
+#   benches/compare/run.sh [--rounds N] [--bytes N] [--no-live] [ARCHIVE …]
+#
+# An ARCHIVE is a file of one record a line; without one, the project's simulator writes it. Two CPUs
+# are used, 0 and 1; what else runs on them makes wall times worthless and leaves CPU times.
+set -eu
+cd "$(dirname "$0")/../.."
+tools=target/compare
+mkdir -p "$tools"
+
+[ -x "$tools/venv/bin/python" ] || python3 -m venv "$tools/venv"
+"$tools/venv/bin/python" -c 'import duckdb, chdb' 2>/dev/null ||
+    "$tools/venv/bin/pip" install --quiet duckdb==2.0.1 chdb==4.4.0
+
+# A tool that cannot be built is left out, and the table says so.
+for tool in jaq@3.1.2 rsigma@0.23.0; do
+    name=${tool%@*}
+    [ -x "$tools/bin/$name" ] ||
+        cargo install --quiet --locked --root "$tools" "$tool" --no-default-features >"$tools/$name.log" 2>&1 ||
+        echo "$name cannot be built: see $tools/$name.log" >&2
+done
+
+cargo build --release --quiet --bin lanner --example archive --example inflate
+exec python3 benches/compare/compare.py "$@"
