@@ -103,6 +103,12 @@ impl Engine {
         ]);
         occurrence.excerpt = format!("no network policy in {}", bare.namespace);
         let occurrence = Arc::new(occurrence);
-        Some(make_match(detector, index, &view, StateKey::None, &occurrence))
+        Some(make_match(
+            detector,
+            index,
+            &view,
+            StateKey::None,
+            &occurrence,
+        ))
     }
 }

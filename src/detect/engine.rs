@@ -304,7 +304,12 @@ fn state_key(
     time: Option<Timestamp>,
     scratch: &mut Scratch,
 ) -> Option<StateKey> {
-    if detector.matching.known.facts.contains(Fact::KnownSelfGrantedUse) {
+    if detector
+        .matching
+        .known
+        .facts
+        .contains(Fact::KnownSelfGrantedUse)
+    {
         let hash = scratch.hash(index, view, [&USED, &[]]);
         if !scratch.is_first(hash) {
             return None;

@@ -338,7 +338,10 @@ impl Judge {
                 .chain(asked.not.iter().filter(unmet(Truth::False)))
                 .map(|fact| fact.name())
                 .collect();
-            return Some(format!("the inventory does not say so: {}", names.join(", ")));
+            return Some(format!(
+                "the inventory does not say so: {}",
+                names.join(", ")
+            ));
         }
         let raised = query
             .raises
@@ -369,7 +372,9 @@ impl Judge {
                 .take(|found| known::concerns(&lesson, &found.occurrence));
             for (digest, mut found) in concerned {
                 // After a reload, the detector may be gone, or have another place.
-                let place = (0..).zip(&engine.detectors).find(|(_, of)| of.digest == digest);
+                let place = (0..)
+                    .zip(&engine.detectors)
+                    .find(|(_, of)| of.digest == digest);
                 let Some((index, StateSpec::None)) = place.map(|(at, of)| (at, &of.state)) else {
                     continue;
                 };
@@ -538,7 +543,9 @@ impl Judge {
         live: bool,
     ) {
         let detector = engine.detector(index);
-        let bare = self.inventory.take_bare(detector.state_hash, after, now, live);
+        let bare = self
+            .inventory
+            .take_bare(detector.state_hash, after, now, live);
         for bare in bare {
             let Some(found) = engine.without_policy(index, &bare) else {
                 continue;

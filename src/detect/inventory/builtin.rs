@@ -52,7 +52,10 @@ type Defaults = (BTreeMap<Box<str>, Role>, Vec<(Key, Binding)>);
 
 static DEFAULTS: LazyLock<Defaults> = LazyLock::new(|| {
     let file: File = toml::from_str(TEXT).expect("a test reads the file");
-    let roles = file.role.iter().map(|role| (role.name.as_str().into(), of_role(role)));
+    let roles = file
+        .role
+        .iter()
+        .map(|role| (role.name.as_str().into(), of_role(role)));
     let bindings = file.binding.iter().map(of_binding);
     (roles.collect(), bindings.collect())
 });
@@ -73,9 +76,16 @@ fn aggregation(role: &str) -> Box<str> {
 
 fn of_role(role: &RoleText) -> Role {
     let takes = role.takes.iter().map(|label| {
-        Selector(vec![(aggregation(label), Operator::In, vec!["true".into()])])
+        Selector(vec![(
+            aggregation(label),
+            Operator::In,
+            vec!["true".into()],
+        )])
     });
-    let label = role.label.iter().map(|label| (aggregation(label), "true".into()));
+    let label = role
+        .label
+        .iter()
+        .map(|label| (aggregation(label), "true".into()));
     Role {
         rules: role.rules.iter().map(|rule| of_rule(rule)).collect(),
         labels: label.collect(),
@@ -96,7 +106,13 @@ fn of_rule(rule: &str) -> Rule {
             ..Rule::default()
         };
     }
-    let core = |group: &str| if group == "core" { "".into() } else { group.into() };
+    let core = |group: &str| {
+        if group == "core" {
+            "".into()
+        } else {
+            group.into()
+        }
+    };
     Rule {
         verbs: list(verbs),
         groups: groups.split(',').map(core).collect(),
@@ -112,7 +128,10 @@ fn of_rule(rule: &str) -> Rule {
 fn of_binding(binding: &BindingText) -> (Key, Binding) {
     let role = binding.role.as_deref().unwrap_or(&binding.name);
     let users = binding.users.iter().map(|user| Subject::user(user));
-    let groups = binding.groups.iter().map(|group| Subject::Group(group.as_str().into()));
+    let groups = binding
+        .groups
+        .iter()
+        .map(|group| Subject::Group(group.as_str().into()));
     let mut subjects: Vec<Subject> = users.chain(groups).collect();
     subjects.sort();
     (

@@ -66,9 +66,11 @@ pub struct Grants(VecDeque<Grant>);
 
 impl Grants {
     pub fn add(&mut self, grant: Grant) {
-        if self.0.iter().any(|known| {
-            known.request == grant.request && known.user == grant.user
-        }) {
+        if self
+            .0
+            .iter()
+            .any(|known| known.request == grant.request && known.user == grant.user)
+        {
             return;
         }
         let horizon = grant.at.saturating_sub(LINKED_MILLIS + 3_600_000);
@@ -96,16 +98,15 @@ impl Grants {
                 && (grant.at..=grant.at + LINKED_MILLIS).contains(&what.at)
                 && grant.is_held_by(what)
                 && (what.by.is_empty() || grant.bindings.iter().any(|b| **b == *what.by))
-                && grant.gains.iter().any(|gain| gain.allows(what.namespace, &what.request))
+                && grant
+                    .gains
+                    .iter()
+                    .any(|gain| gain.allows(what.namespace, &what.request))
         })
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Grant> {
         self.0.iter()
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
     }
 }
 

@@ -207,7 +207,10 @@ fn read(head: &Head<'_>, text: &str, site: &Site, import: &Import<'_>, out: &mut
     let Some(resource) = resource(&head.kind) else {
         return;
     };
-    let group = head.api_version.split_once('/').map_or("", |(group, _)| group);
+    let group = head
+        .api_version
+        .split_once('/')
+        .map_or("", |(group, _)| group);
     let event = AuditEvent {
         level: Level::RequestResponse,
         stage: Stage::ResponseComplete,

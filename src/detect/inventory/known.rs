@@ -4,7 +4,7 @@
 //! ([`crate::detect::order`]) asks here whether the rest holds.
 
 use super::grants::{Grant, LINKED_MILLIS, Use};
-use super::object::{Content, Key, Kind, Namespace};
+use super::object::{Content, Key, Kind, Labels, Namespace};
 use super::rights::Request;
 use super::state::Inventory;
 use super::{effect, lesson::Lesson};
@@ -110,7 +110,7 @@ impl Inventory {
                 Fact::KnownSelfGrant => effect().map_or(Truth::Unknown, |e| e.self_grant),
                 Fact::KnownSelfGrantedUse => self.grant_used(occurrence, query).is_some().into(),
                 Fact::KnownNamespaceWithoutPolicy => self.without_policy(occurrence),
-                Fact::KnownNamespaceProduction => self.labels(occurrence, &|labels| {
+                Fact::KnownNamespaceProduction => self.labels(occurrence, |labels| {
                     labels.iter().any(|(key, value)| {
                         let key = key.rsplit('/').next().unwrap_or_default();
                         let is = |list: &[&str], text: &str| {
@@ -119,7 +119,7 @@ impl Inventory {
                         is(ENVIRONMENT, key) && is(PRODUCTION, value)
                     })
                 }),
-                Fact::KnownNamespaceRestricted => self.labels(occurrence, &|labels| {
+                Fact::KnownNamespaceRestricted => self.labels(occurrence, |labels| {
                     labels.iter().any(|(key, value)| {
                         **key == *ENFORCE && matches!(&**value, "baseline" | "restricted")
                     })
@@ -146,13 +146,11 @@ impl Inventory {
         }
     }
 
-    fn labels(
-        &self,
-        occurrence: &Occurrence,
-        test: &dyn Fn(&[(Box<str>, Box<str>)]) -> bool,
-    ) -> Truth {
+    fn labels(&self, occurrence: &Occurrence, test: impl Fn(&Labels) -> bool) -> Truth {
         self.namespace_of(occurrence)
-            .map_or(Truth::Unknown, |(_, _, namespace)| test(&namespace.labels).into())
+            .map_or(Truth::Unknown, |(_, _, namespace)| {
+                test(&namespace.labels).into()
+            })
     }
 
     fn without_policy(&self, occurrence: &Occurrence) -> Truth {
@@ -164,7 +162,9 @@ impl Inventory {
             }
         }
         match self.namespace_of(occurrence) {
-            Some((cluster, key, _)) if self.bare.contains_key(&(cluster, key.clone())) => Truth::True,
+            Some((cluster, key, _)) if self.bare.contains_key(&(cluster, key.clone())) => {
+                Truth::True
+            }
             _ => Truth::Unknown,
         }
     }

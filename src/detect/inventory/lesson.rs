@@ -43,7 +43,10 @@ pub struct Lesson {
 pub enum What {
     Made(Content),
     /// Written, or read where `shown`.
-    Left { content: Content, shown: bool },
+    Left {
+        content: Content,
+        shown: bool,
+    },
     Gone,
     /// Every object of the kind in the namespace, whatever its name.
     AllGone,
@@ -119,10 +122,7 @@ pub fn read(view: &View<'_>, place: Place<'_>, out: &mut Vec<Lesson>) {
     let Some(kind) = Kind::of(&object_ref.api_group, &object_ref.resource) else {
         return;
     };
-    if event.stage == Stage::RequestReceived
-        || !view.is(Fact::Succeeded)
-        || view.is(Fact::DryRun)
-    {
+    if event.stage == Stage::RequestReceived || !view.is(Fact::Succeeded) || view.is(Fact::DryRun) {
         return;
     }
     let Some(time) = event.time().or(view.origin.time) else {
@@ -137,7 +137,11 @@ pub fn read(view: &View<'_>, place: Place<'_>, out: &mut Vec<Lesson>) {
         version,
         owner,
         request: request.0,
-        key: Key::new(kind, namespace, &policy_name(kind, &object_ref.api_group, name)),
+        key: Key::new(
+            kind,
+            namespace,
+            &policy_name(kind, &object_ref.api_group, name),
+        ),
         what,
         actor: matches!(kind, Kind::Role | Kind::Binding).then(|| Box::new(author(view))),
     };
@@ -181,7 +185,11 @@ pub fn read(view: &View<'_>, place: Place<'_>, out: &mut Vec<Lesson>) {
             // A pod goes when its time is up, and another request tells of that.
             let waits = kind == Kind::Pod
                 && metadata.is_some_and(|metadata| {
-                    metadata.get("deletionGracePeriodSeconds").as_i64().unwrap_or(0) > 0
+                    metadata
+                        .get("deletionGracePeriodSeconds")
+                        .as_i64()
+                        .unwrap_or(0)
+                        > 0
                 });
             if !waits {
                 out.push(lesson(namespace, view.name(), 0, What::Gone));
@@ -216,7 +224,8 @@ pub fn read(view: &View<'_>, place: Place<'_>, out: &mut Vec<Lesson>) {
             };
             for item in items.iter().take(MAX_LISTED) {
                 let metadata = item.get("metadata");
-                let (namespace, name) = (metadata.get("namespace").str(), metadata.get("name").str());
+                let (namespace, name) =
+                    (metadata.get("namespace").str(), metadata.get("name").str());
                 let content = of_json(kind, namespace, item);
                 if !name.is_empty() && name.len() <= MAX_NAME && namespace.len() <= MAX_NAME {
                     let what = What::Left {
@@ -258,7 +267,9 @@ fn content(view: &View<'_>, kind: Kind, object: Option<&Json<'_>>) -> Content {
             _ => Content::Unknown,
         },
         Kind::ServiceAccount | Kind::Policy => Content::Plain,
-        _ => object.map_or(Content::Unknown, |object| of_json(kind, view.namespace(), object)),
+        _ => object.map_or(Content::Unknown, |object| {
+            of_json(kind, view.namespace(), object)
+        }),
     }
 }
 
@@ -279,7 +290,11 @@ fn pod(view: &View<'_>) -> Content {
     const FACTS: [&[Fact]; 5] = [
         &[Fact::PodPrivileged],
         &[Fact::PodHostPid],
-        &[Fact::PodHostPathSensitive, Fact::PodHostRoot, Fact::PodAzureCredentials],
+        &[
+            Fact::PodHostPathSensitive,
+            Fact::PodHostRoot,
+            Fact::PodAzureCredentials,
+        ],
         &[Fact::PodContainerSocket],
         &[Fact::PodCapabilitiesDangerous],
     ];

@@ -18,9 +18,7 @@ const MAX_LABELS: usize = 32;
 const MAX_ATOMS: usize = 16_384;
 
 /// Kinds of objects that the inventory knows.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// With an empty namespace, a ClusterRole; the same holds for bindings.
     Role,
@@ -65,7 +63,10 @@ impl Kind {
             ("", "pods") => Kind::Pod,
             ("", "namespaces") => Kind::Namespace,
             (
-                "networking.k8s.io" | "extensions" | "" | "crd.projectcalico.org"
+                "networking.k8s.io"
+                | "extensions"
+                | ""
+                | "crd.projectcalico.org"
                 | "projectcalico.org",
                 "networkpolicies",
             )
@@ -250,7 +251,10 @@ impl Content {
     /// Bytes, about.
     pub fn weight(&self) -> usize {
         let of_labels = |labels: &Labels| -> usize {
-            labels.iter().map(|(key, value)| key.len() + value.len() + 32).sum()
+            labels
+                .iter()
+                .map(|(key, value)| key.len() + value.len() + 32)
+                .sum()
         };
         match self {
             Content::Role(role) => {
@@ -271,7 +275,10 @@ impl Content {
 
     fn bounded(self) -> Content {
         let atoms = match &self {
-            Content::Role(role) => role.rules.iter().fold(0usize, |n, r| n.saturating_add(r.size())),
+            Content::Role(role) => role
+                .rules
+                .iter()
+                .fold(0usize, |n, r| n.saturating_add(r.size())),
             Content::Binding(binding) if binding.subjects.len() > MAX_SUBJECTS => usize::MAX,
             _ => 0,
         };

@@ -66,9 +66,7 @@ impl Inventory {
             .shelf
             .by_age()
             .into_iter()
-            .map(|((cluster, key), owner, _, entry)| {
-                (*cluster, key.clone(), owner, entry.clone())
-            })
+            .map(|((cluster, key), owner, _, entry)| (*cluster, key.clone(), owner, entry.clone()))
             .collect();
         let whole = Whole {
             clusters: self.metas.clone(),
@@ -100,7 +98,10 @@ impl Inventory {
                 self.put((cluster, key), owner, entry);
             }
         }
-        whole.grants.into_iter().for_each(|grant| self.grants.add(grant));
+        whole
+            .grants
+            .into_iter()
+            .for_each(|grant| self.grants.add(grant));
     }
 }
 

@@ -79,7 +79,8 @@ fn has(list: &[Box<str>], wanted: &str) -> bool {
 
 /// Whether a list holds `wanted` or a wildcard.
 fn admits(list: &[Box<str>], wanted: &str) -> bool {
-    list.iter().any(|given| **given == *"*" || **given == *wanted)
+    list.iter()
+        .any(|given| **given == *"*" || **given == *wanted)
 }
 
 /// Whether a list of URLs admits every URL that `wanted` stands for.
@@ -220,9 +221,12 @@ impl Rule {
 pub fn beyond(new: &[&Rule], old: &[&Rule], budget: &mut Budget) -> Option<Vec<Rule>> {
     let mut gained: BTreeMap<Atom<'_>, ()> = BTreeMap::new();
     for rule in new {
-        budget.spend(rule.size().max(1));
+        budget.spend(rule.size().max(1) + old.len());
         if budget.is_spent() {
             return None;
+        }
+        if old.contains(rule) {
+            continue;
         }
         for atom in rule.atoms() {
             budget.spend(old.len());
@@ -239,8 +243,11 @@ pub fn beyond(new: &[&Rule], old: &[&Rule], budget: &mut Budget) -> Option<Vec<R
 
 /// Atoms as rules again: those that agree in verbs, group and name together.
 fn gathered<'a>(atoms: impl Iterator<Item = Atom<'a>>) -> Vec<Rule> {
-    let mut verbs: BTreeMap<(&str, &str, Option<&str>), Vec<Box<str>>> = BTreeMap::new();
-    let mut url_verbs: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
+    type Texts = Vec<Box<str>>;
+    /// Group, resource, name.
+    type Object<'a> = (&'a str, &'a str, Option<&'a str>);
+    let mut verbs: BTreeMap<Object<'_>, Texts> = BTreeMap::new();
+    let mut url_verbs: BTreeMap<&str, Texts> = BTreeMap::new();
     for atom in atoms {
         match atom {
             Atom::Resource {
@@ -255,13 +262,14 @@ fn gathered<'a>(atoms: impl Iterator<Item = Atom<'a>>) -> Vec<Rule> {
             Atom::Url { url, verb } => url_verbs.entry(url).or_default().push(verb.into()),
         }
     }
-    let mut resources: BTreeMap<(Vec<Box<str>>, &str, Option<&str>), Vec<Box<str>>> =
-        BTreeMap::new();
+    /// Verbs, group, name.
+    type Granted<'a> = (Texts, &'a str, Option<&'a str>);
+    let mut resources: BTreeMap<Granted<'_>, Texts> = BTreeMap::new();
     for ((group, resource, name), verbs) in verbs {
         let same = resources.entry((verbs, group, name)).or_default();
         same.push(resource.into());
     }
-    let mut urls: BTreeMap<Vec<Box<str>>, Vec<Box<str>>> = BTreeMap::new();
+    let mut urls: BTreeMap<Texts, Texts> = BTreeMap::new();
     for (url, verbs) in url_verbs {
         urls.entry(verbs).or_default().push(url.into());
     }

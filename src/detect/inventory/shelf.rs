@@ -56,7 +56,10 @@ impl<K: Ord + Clone, V> Shelf<K, V> {
     /// Puts a value in; gives what had to go for it. One that was there keeps its owner and its age,
     /// unless it gets heavier.
     pub fn insert(&mut self, key: K, owner: Owner, weight: usize, value: V) -> Vec<(K, V)> {
-        let before = self.entries.get(&key).map(|held| (held.owner, held.weight, held.number));
+        let before = self
+            .entries
+            .get(&key)
+            .map(|held| (held.owner, held.weight, held.number));
         let (owner, number) = match before {
             Some((of, had, number)) if weight <= had => (of, number),
             _ => {

@@ -33,7 +33,9 @@ pub struct Reach {
 }
 
 fn time(millis: i64) -> Option<Timestamp> {
-    Timestamp::from_millisecond(millis).ok().filter(|_| millis > i64::MIN)
+    Timestamp::from_millisecond(millis)
+        .ok()
+        .filter(|_| millis > i64::MIN)
 }
 
 impl Reach {
@@ -79,10 +81,13 @@ impl Inventory {
     /// What is there in the clusters whose name `wanted` admits, by cluster, kind, namespace and name.
     pub fn rows(&self, wanted: impl Fn(&str) -> bool, kind: Option<Kind>) -> Vec<Row> {
         let mut rows = Vec::new();
-        for (number, meta) in (0..).zip(&self.metas).filter(|(_, meta)| wanted(&meta.name)) {
-            let entries = self.of_cluster(number).filter(|(key, entry)| {
-                !entry.gone && kind.is_none_or(|kind| key.kind == kind)
-            });
+        for (number, meta) in (0..)
+            .zip(&self.metas)
+            .filter(|(_, meta)| wanted(&meta.name))
+        {
+            let entries = self
+                .of_cluster(number)
+                .filter(|(key, entry)| !entry.gone && kind.is_none_or(|kind| key.kind == kind));
             rows.extend(entries.map(|(key, entry)| Row {
                 cluster: meta.name.to_string(),
                 kind: name_of(key),
@@ -93,8 +98,12 @@ impl Inventory {
             }));
         }
         rows.sort_by(|a, b| {
-            (&a.cluster, a.kind, &a.namespace, &a.name)
-                .cmp(&(&b.cluster, b.kind, &b.namespace, &b.name))
+            (&a.cluster, a.kind, &a.namespace, &a.name).cmp(&(
+                &b.cluster,
+                b.kind,
+                &b.namespace,
+                &b.name,
+            ))
         });
         rows
     }
@@ -111,7 +120,11 @@ impl Inventory {
             }
             Content::Binding(binding) => {
                 let subjects: Vec<String> = binding.subjects.iter().map(Subject::text).collect();
-                format!("{} to {}", binding.role.text(), rights::listed(&subjects, ", ", 6))
+                format!(
+                    "{} to {}",
+                    binding.role.text(),
+                    rights::listed(&subjects, ", ", 6)
+                )
             }
             Content::Pod(pod) => pod.words(),
             Content::Namespace(namespace) => {
@@ -129,7 +142,11 @@ impl Inventory {
     pub fn rights_text(&self, cluster: &str, subject: &Subject) -> Option<String> {
         let number = self.number(cluster)?;
         let identity = Identity::of(subject);
-        if identity.groups.iter().any(|group| **group == *"system:masters") {
+        if identity
+            .groups
+            .iter()
+            .any(|group| **group == *"system:masters")
+        {
             return Some("everything in the whole cluster".to_owned());
         }
         let gains: Vec<Gain> = self

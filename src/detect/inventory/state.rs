@@ -127,7 +127,9 @@ pub struct Inventory {
     pub(super) grants: Grants,
     effects: HashMap<u128, Arc<Effect>, ahash::RandomState>,
     effect_order: VecDeque<u128>,
-    pending: BTreeMap<(i64, u128, usize), Lesson>,
+    /// By time, version, and the order in which they were heard.
+    pending: BTreeMap<(i64, u64, u64), Lesson>,
+    heard: u64,
     /// Taken in since the last delta; kept only where somebody writes it to disk.
     journal: Option<Vec<Lesson>>,
     dropped: u64,
@@ -163,6 +165,7 @@ impl Inventory {
             effects: HashMap::default(),
             effect_order: VecDeque::new(),
             pending: BTreeMap::new(),
+            heard: 0,
             journal: durable.then(Vec::new),
             dropped: 0,
             late: Vec::new(),
@@ -173,8 +176,10 @@ impl Inventory {
 
     /// Puts lessons aside until the clock has come to them.
     pub fn hear(&mut self, lessons: Vec<Lesson>) {
-        for (number, lesson) in lessons.into_iter().enumerate() {
-            self.pending.insert((lesson.at, lesson.request, number), lesson);
+        for lesson in lessons {
+            self.heard += 1;
+            let key = (lesson.at, lesson.version, self.heard);
+            self.pending.insert(key, lesson);
         }
         while self.pending.len() > MAX_PENDING {
             let Some((_, lesson)) = self.pending.pop_first() else {
@@ -201,10 +206,10 @@ impl Inventory {
     /// How far each cluster's records have come.
     pub fn observe(&mut self, streams: &Streams) {
         for (cluster, _, spans) in streams.iter() {
-            if let Some(number) = self.numbers.get(&**cluster)
-                && let Some((_, latest)) = spans.as_slice().last()
+            if let Some((_, latest)) = spans.as_slice().last()
+                && let Some(number) = self.enter(cluster)
             {
-                let meta = &mut self.metas[*number as usize];
+                let meta = &mut self.metas[number as usize];
                 meta.latest = meta.latest.max(latest.saturating_mul(1000));
             }
         }
@@ -390,7 +395,9 @@ impl Inventory {
         let content = known.map_or(Content::Unknown, |entry| entry.content.clone());
         if place.1.kind == Kind::Policy {
             let namespace = (place.0, Key::new(Kind::Namespace, "", &place.1.namespace));
-            self.namespace(&namespace, |of| of.policy_gone = of.policy_gone.max(Some(at)));
+            self.namespace(&namespace, |of| {
+                of.policy_gone = of.policy_gone.max(Some(at))
+            });
         }
         let entry = Entry {
             version: 0,
@@ -445,7 +452,10 @@ impl Inventory {
             let role = (place.0, binding.role.clone());
             self.by_role.entry(role).or_default().insert(key.clone());
             for subject in Inventory::subjects_of(binding) {
-                let of = self.by_subject.entry((place.0, subject.clone())).or_default();
+                let of = self
+                    .by_subject
+                    .entry((place.0, subject.clone()))
+                    .or_default();
                 of.insert(key.clone());
             }
         }
@@ -608,7 +618,8 @@ impl Inventory {
             _ => None,
         });
         let built_in = builtin::roles().iter().filter(move |(name, _)| {
-            self.entry(cluster, &Key::new(Kind::Role, "", name)).is_none()
+            self.entry(cluster, &Key::new(Kind::Role, "", name))
+                .is_none()
         });
         seen.chain(built_in.map(|(name, role)| (&**name, role)))
     }
@@ -712,7 +723,10 @@ impl Inventory {
 
     /// What was taken in since the last call.
     pub(super) fn take_journal(&mut self) -> Vec<Lesson> {
-        self.journal.as_mut().map(std::mem::take).unwrap_or_default()
+        self.journal
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Takes in everything that waits.
@@ -721,7 +735,10 @@ impl Inventory {
     }
 
     pub(super) fn has_news(&self) -> bool {
-        self.journal.as_ref().is_some_and(|journal| !journal.is_empty()) || !self.pending.is_empty()
+        self.journal
+            .as_ref()
+            .is_some_and(|journal| !journal.is_empty())
+            || !self.pending.is_empty()
     }
 
     pub fn len(&self) -> usize {

@@ -6,8 +6,8 @@ use toml::Spanned;
 use super::check::{Check, names};
 use crate::config::duration;
 use crate::detect::detector::{Absent, StateSpec, Step};
-use crate::event::fact::{Bits, Group};
 use crate::detect::spec::{Absence, FirstSeen, Sequence, Spec, Threshold};
+use crate::event::fact::{Bits, Group};
 
 /// The longest window a detector may have: every match within it is remembered.
 const MAX_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -133,7 +133,9 @@ impl Check<'_> {
         if facts.intersects(&Group::Known.mask()) {
             let message = "names a fact of the inventory, which steps cannot ask for";
             let help = Some("name it in a detector, and that one as the step's".into());
-            let at = list.iter().find(|name| name.get_ref().starts_with("known."));
+            let at = list
+                .iter()
+                .find(|name| name.get_ref().starts_with("known."));
             let span = at.map_or(0..0, Spanned::span);
             self.problem_at(span, key, message, help);
         }

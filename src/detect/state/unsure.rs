@@ -21,8 +21,7 @@ impl Unsure {
     /// With the digest of the detector's id.
     pub fn put(&mut self, detector: Digest128, found: Match) {
         let horizon = found.occurrence.clock().as_second() - KEPT_SECS;
-        let stale =
-            |(_, held): &(Digest128, Match)| held.occurrence.clock().as_second() < horizon;
+        let stale = |(_, held): &(Digest128, Match)| held.occurrence.clock().as_second() < horizon;
         while self.0.len() >= LIMIT || self.0.front().is_some_and(stale) {
             self.0.pop_front();
         }
