@@ -70,10 +70,9 @@ fn rule_allows(rule: &Rule, request: &Request) -> bool {
     if request.what.starts_with('/') {
         return rule.urls.iter().any(|url| {
             // A star is allowed as the last character only, and stands for any rest.
-            if url.ends_with('*') {
-                request.what.starts_with(&url[..url.len() - 1])
-            } else {
-                *url == request.what
+            match url.strip_suffix('*') {
+                Some(prefix) => request.what.starts_with(prefix),
+                None => *url == request.what,
             }
         });
     }
