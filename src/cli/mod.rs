@@ -6,6 +6,7 @@ mod demo;
 mod detectors;
 mod emulator;
 mod exit;
+mod inventory;
 mod output;
 mod replay;
 mod run;
@@ -37,6 +38,8 @@ enum Command {
     Check(check::Arguments),
     /// List, show and test detectors, and print the words they are written in.
     Detectors(detectors::Arguments),
+    /// What is remembered of clusters' objects: list and show it, or import what kubectl says.
+    Inventory(inventory::Arguments),
     /// Run an Event Hubs namespace on loopback, for trials and tests.
     Emulator(emulator::Arguments),
 }
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Detectors(arguments) => detectors::run(arguments),
+        Command::Inventory(arguments) => inventory::run(arguments),
         Command::Emulator(arguments) => emulator::run(arguments),
     };
     match result {

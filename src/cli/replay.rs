@@ -52,6 +52,10 @@ pub struct Arguments {
     /// Print incidents, which are alerts that belong together, instead of alerts.
     #[arg(long, conflicts_with = "each")]
     incidents: bool,
+    /// What `kubectl get -o json` said before the archive begins, of one cluster (a configured name or
+    /// an ARM id) or of every cluster in it; may be given several times.
+    #[arg(long, value_name = "[CLUSTER=]FILE")]
+    inventory: Vec<String>,
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Exit with code 3 if an alert is at least this grave.
@@ -120,6 +124,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     let started = Instant::now();
     let mut judge = Judge::new(learning);
+    super::inventory::for_replay(judge.inventory_mut(), &config, &arguments.inventory)?;
     let summary = replay::replay(&task, &mut judge, inputs, &options, &mut printer);
     let elapsed = started.elapsed();
     let worst = printer.finish()?;

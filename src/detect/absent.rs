@@ -1,16 +1,18 @@
 //! The match of something that did not come: there is no record, so one without content stands for
 //! it, with the cluster, the category and the time.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 
 use super::engine::{Engine, make_match};
 use super::index::DetectorIndex;
+use super::inventory::Bare;
 use super::matches::{Digest128, Match, Occurrence, Place, StateKey};
 use super::state::absence::Gap;
 use crate::decode::RecordPosition;
-use crate::event::{AuditEvent, Category, Origin, View};
+use crate::event::{AuditEvent, Category, ObjectRef, Origin, View};
 use crate::source::Partition;
 
 /// Stands for the place of a record.
@@ -58,5 +60,55 @@ impl Engine {
             StateKey::None,
             &Arc::new(occurrence),
         )
+    }
+
+    /// What the detector at `index` makes of a namespace without a network policy; `None` where the
+    /// namespace is one that the site lets the platform guard.
+    pub fn without_policy(&self, index: DetectorIndex, bare: &Bare) -> Option<Match> {
+        let time = Timestamp::from_millisecond(bare.until).ok();
+        let origin = Origin {
+            cluster: bare.cluster.as_ref().into(),
+            category: Category::KubeAudit,
+            time,
+        };
+        let site = self.sites.of(&origin.cluster);
+        if site.lists.protected_namespaces.contains(&bare.namespace) {
+            return None;
+        }
+        let object = ObjectRef {
+            resource: "namespaces".into(),
+            namespace: Cow::Borrowed(&bare.namespace),
+            name: Cow::Borrowed(&bare.namespace),
+            ..ObjectRef::default()
+        };
+        let event = AuditEvent {
+            object_ref: Some(object),
+            ..AuditEvent::default()
+        };
+        let view = View::new(&event, &origin, site);
+        let place = Place {
+            partition: &NOWHERE,
+            position: RecordPosition {
+                chunk: 0,
+                offset: 0,
+            },
+        };
+        let detector = self.detector(index);
+        let mut occurrence = Occurrence::new(&view, time, place);
+        occurrence.request = Digest128::of([
+            &detector.digest.bytes()[..],
+            bare.cluster.as_bytes(),
+            bare.namespace.as_bytes(),
+            &bare.since.to_le_bytes(),
+        ]);
+        occurrence.excerpt = format!("no network policy in {}", bare.namespace);
+        let occurrence = Arc::new(occurrence);
+        Some(make_match(
+            detector,
+            index,
+            &view,
+            StateKey::None,
+            &occurrence,
+        ))
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::condition::Condition;
+use super::inventory::known::Asked;
 use super::matches::Digest128;
 use super::spec;
 use super::summary::Summary;
@@ -51,6 +52,17 @@ pub struct Detector {
 }
 
 impl Detector {
+    /// Everything that is asked of the inventory for the detector.
+    pub fn known(&self) -> Bits {
+        self.raise
+            .iter()
+            .map(|raise| &raise.known)
+            .chain([&self.matching.known])
+            .fold(Bits::EMPTY, |all, asked| {
+                all.union(&asked.facts).union(&asked.not)
+            })
+    }
+
     /// The gravest severity that the detector can give.
     pub fn worst(&self) -> Severity {
         self.raise
@@ -75,6 +87,8 @@ pub struct Matcher {
     pub lines: Option<Vec<LineKind>>,
     pub facts: Bits,
     pub not: Bits,
+    /// Facts that the ordered half has to ask for.
+    pub known: Asked,
     pub when: Option<Condition>,
 }
 
@@ -91,6 +105,7 @@ impl Matcher {
             lines: Some(Vec::new()),
             facts: Bits::EMPTY,
             not: Bits::EMPTY,
+            known: Asked::default(),
             when: None,
         }
     }
@@ -100,6 +115,7 @@ impl Matcher {
 pub struct Raise {
     pub facts: Bits,
     pub not: Bits,
+    pub known: Asked,
     pub severity: Severity,
 }
 
@@ -137,6 +153,8 @@ pub enum Absent {
     Cluster,
     /// One category of a cluster, while others go on.
     Category,
+    /// Every network policy of a namespace that was made a while ago, or whose last one was deleted.
+    NetworkPolicy,
 }
 
 /// A step of a sequence: what one of `detectors` finds.

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 
 use super::detector::{Detector, Matcher, StateSpec};
 use super::index::{Candidates, DetectorIndex, Index};
+use super::inventory::known::Query;
+use super::inventory::lesson;
 use super::matches::{Digest128, Match, Occurrence, Place, StateKey, elements, texts};
 use super::scratch::Scratch;
 use super::sequence::Followers;
@@ -14,7 +16,7 @@ use super::state::threshold::Hit;
 use crate::alert::Severity;
 use crate::decode::apiserver::Line;
 use crate::event::line::{self, LineKind, LineView};
-use crate::event::{AuditEvent, Body, Fact, Origin, Sites, Stage, Truth, View};
+use crate::event::{AuditEvent, Body, Fact, Field, Origin, Sites, Stage, Truth, View};
 
 /// The detector that speaks up where an unreadable body kept a grave one from deciding.
 pub const UNVERIFIABLE_BODY: &str = "unverifiable-body";
@@ -120,13 +122,16 @@ impl Engine {
         out: &mut Vec<Match>,
     ) {
         let candidates = scratch.gate.candidates(self, event);
-        if candidates.detectors.is_empty() {
+        if candidates.detectors.is_empty() && !candidates.teaches {
             return;
         }
         // Other sites come and go, and their facts with them.
         let memo = std::ptr::eq(sites, &self.sites).then(|| scratch.gate.take_memo());
         let site = sites.of(&origin.cluster);
         let view = View::with_memo(event, origin, site, memo.as_deref());
+        if candidates.teaches {
+            lesson::read(&view, place, &mut scratch.lessons);
+        }
         self.detect_among(&candidates, &view, place, scratch, out);
         if let Some(memo) = memo {
             scratch.gate.put_memo(memo);
@@ -278,6 +283,18 @@ fn admits(detector: &Detector, event: &AuditEvent<'_>) -> bool {
         })
 }
 
+/// What distinguishes the uses of rights: of those that agree in all of it, a batch's first counts.
+const USED: [Field; 8] = [
+    Field::ActorUser,
+    Field::ActorImpersonated,
+    Field::SourceIpAddress,
+    Field::Verb,
+    Field::ObjectKind,
+    Field::ObjectNs,
+    Field::ObjectName,
+    Field::DecisionReason,
+];
+
 /// What the state operator is to be asked with; `None` where the answer is known without asking, and
 /// the event has been counted.
 fn state_key(
@@ -287,6 +304,17 @@ fn state_key(
     time: Option<Timestamp>,
     scratch: &mut Scratch,
 ) -> Option<StateKey> {
+    if detector
+        .matching
+        .known
+        .facts
+        .contains(Fact::KnownSelfGrantedUse)
+    {
+        let hash = scratch.hash(index, view, [&USED, &[]]);
+        if !scratch.is_first(hash) {
+            return None;
+        }
+    }
     match &detector.state {
         StateSpec::None | StateSpec::Sequence { .. } | StateSpec::Absence { .. } => {
             Some(StateKey::None)
@@ -366,14 +394,17 @@ pub(super) fn make_match(
     state: StateKey,
     occurrence: &Arc<Occurrence>,
 ) -> Match {
-    let severity = detector
+    let raise = detector
         .raise
         .iter()
+        .filter(|raise| raise.known.is_empty())
         .filter(|raise| view.test(&raise.facts, &raise.not) == Truth::True)
         .map(|raise| raise.severity)
-        .max()
+        .max();
+    let severity = raise
         .unwrap_or(detector.severity)
         .shifted(view.site.severity_shift);
+    let known = Query::of(detector, view, raise.is_some()).map(Box::new);
     let exception = detector
         .exceptions
         .iter()
@@ -386,6 +417,7 @@ pub(super) fn make_match(
         group: texts(view, &detector.group_by),
         state,
         summary: detector.summary.render(|field| view.field(field)),
+        known,
         note: None,
         occurrence: Arc::clone(occurrence),
     }

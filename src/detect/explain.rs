@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::detector::Detector;
+use super::inventory::Bare;
 use super::order::Outcome;
 use super::state::absence::Gap;
 use super::state::first_seen::Answer;
@@ -150,6 +151,19 @@ pub fn absence(gap: &Gap, detectors: &[Detector]) -> String {
             format!("{since}, while others come; blind without it: {count} detectors ({named})")
         }
     }
+}
+
+/// How long a namespace has been without a network policy.
+pub fn without_policy(bare: &Bare) -> String {
+    let since = Timestamp::from_millisecond(bare.since)
+        .map(|since| format!("{since:.0}"))
+        .unwrap_or_default();
+    let lasted = SignedDuration::from_millis(bare.until.saturating_sub(bare.since));
+    format!(
+        "no network policy in {} since {since}, {} and longer",
+        bare.namespace,
+        duration_text(lasted)
+    )
 }
 
 /// Blind detectors that are named.

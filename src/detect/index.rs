@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dashmap::DashMap;
 
 use super::detector::{Detector, Matcher};
+use super::inventory::lesson;
 use crate::event::AuditEvent;
 use crate::event::fact::head_groups;
 
@@ -38,6 +39,8 @@ pub struct Candidates {
     pub detectors: Box<[DetectorIndex]>,
     /// The groups of facts that the detectors ask for and that are read from an event's head.
     pub head: u32,
+    /// Such events may teach the inventory.
+    pub teaches: bool,
 }
 
 /// Ids of the names that some detector asks for; 0 is every other name.
@@ -94,6 +97,15 @@ impl Index {
             memo: DashMap::default(),
             next: AtomicU32::new(0),
         };
+        for (names, own) in [
+            (&mut index.groups, lesson::GROUPS),
+            (&mut index.resources, lesson::RESOURCES),
+            (&mut index.subresources, lesson::SUBRESOURCES),
+            (&mut index.verbs, lesson::VERBS),
+        ] {
+            // What the inventory learns of must not share an id with what it does not.
+            names.add(Some(&own.iter().map(|name| (*name).to_owned()).collect()));
+        }
         for Detector { matching, .. } in detectors {
             let Matcher {
                 groups,
@@ -145,6 +157,14 @@ impl Index {
             number: self.next.fetch_add(1, Ordering::Relaxed),
             detectors: admitted().map(|(index, _)| index).collect(),
             head: asked & head_groups(),
+            teaches: event.object_ref.as_ref().is_some_and(|object| {
+                lesson::teaches(
+                    &object.api_group,
+                    &object.resource,
+                    &object.subresource,
+                    &event.verb,
+                )
+            }),
         });
         self.memo.insert(key, Arc::clone(&found));
         found

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::index::DetectorIndex;
+use super::inventory::known::Query;
 use super::sequence::StepKey;
 use super::state::fair::Owner;
 use crate::alert::{Actor, ObjectId, Severity, SourceIp};
@@ -108,7 +109,7 @@ impl Occurrence {
 
     /// Whose the event is, for the fair bounds of the state operators.
     pub fn owner(&self) -> Owner {
-        Digest128::of([self.cluster.as_bytes(), self.actor.user.as_bytes()]).0 as u64
+        owner(&self.cluster, &self.actor.user)
     }
 
     pub(super) fn new(view: &View<'_>, time: Option<Timestamp>, place: Place<'_>) -> Occurrence {
@@ -120,27 +121,7 @@ impl Occurrence {
         let text = |field: Field| bounded(&view.field(field).text(), MAX_TEXT);
         let optional = |field: Field| Some(text(field)).filter(|text| !text.is_empty());
         let has_audit_id = !event.audit_id.is_empty();
-        let received = event
-            .request_received
-            .map(|time| time.as_nanosecond())
-            .unwrap_or_default();
-        let request = if has_audit_id {
-            Digest128::of([
-                view.origin.cluster.as_bytes(),
-                event.audit_id.as_bytes(),
-                event.verb.as_bytes(),
-                event.request_uri.as_bytes(),
-                event.user.username.as_bytes(),
-                &received.to_le_bytes(),
-            ])
-        } else {
-            Digest128::of([
-                partition.source.as_bytes(),
-                partition.id.as_bytes(),
-                &position.chunk.to_le_bytes(),
-                &position.offset.to_le_bytes(),
-            ])
-        };
+        let request = request(view, place);
         let code = event
             .response_status
             .as_ref()
@@ -199,6 +180,36 @@ impl Occurrence {
     }
 }
 
+/// See [`Occurrence::request`].
+pub(super) fn request(view: &View<'_>, place: Place<'_>) -> Digest128 {
+    let event = view.event;
+    if event.audit_id.is_empty() {
+        return Digest128::of([
+            place.partition.source.as_bytes(),
+            place.partition.id.as_bytes(),
+            &place.position.chunk.to_le_bytes(),
+            &place.position.offset.to_le_bytes(),
+        ]);
+    }
+    let received = event
+        .request_received
+        .map(|time| time.as_nanosecond())
+        .unwrap_or_default();
+    Digest128::of([
+        view.origin.cluster.as_bytes(),
+        event.audit_id.as_bytes(),
+        event.verb.as_bytes(),
+        event.request_uri.as_bytes(),
+        event.user.username.as_bytes(),
+        &received.to_le_bytes(),
+    ])
+}
+
+/// See [`Occurrence::owner`].
+pub(super) fn owner(cluster: &str, user: &str) -> Owner {
+    Digest128::of([cluster.as_bytes(), user.as_bytes()]).0 as u64
+}
+
 /// Bytes of one text of an alert, of an excerpt, and groups of an actor: enough for every honest
 /// event, and a bound on what a hostile one can make us keep.
 const MAX_TEXT: usize = 512;
@@ -226,6 +237,8 @@ pub struct Match {
     pub state: StateKey,
     /// The rendered summary.
     pub summary: String,
+    /// What the ordered half needs to ask the inventory, where the detector names facts of it.
+    pub known: Option<Box<Query>>,
     /// What the detector's own text cannot say: the detectors that an unreadable body blinded.
     pub note: Option<String>,
     pub occurrence: Arc<Occurrence>,

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod explain;
 pub mod gate;
 pub mod index;
+pub mod inventory;
 pub mod load;
 pub mod matches;
 pub mod mutate;

@@ -208,6 +208,11 @@ fn mutants(detector: &Detector) -> Vec<(String, Detector)> {
     };
     mutants.sets();
     mutants.facts("match", |d| &mut d.matching.facts, |d| &mut d.matching.not);
+    mutants.facts(
+        "match",
+        |d| &mut d.matching.known.facts,
+        |d| &mut d.matching.known.not,
+    );
     mutants.when();
     for at in 0..detector.raise.len() {
         mutants.add(format!("raise[{at}]: dropped"), |d| {
@@ -217,6 +222,11 @@ fn mutants(detector: &Detector) -> Vec<(String, Detector)> {
             &format!("raise[{at}]"),
             |d| &mut d.raise[at].facts,
             |d| &mut d.raise[at].not,
+        );
+        mutants.facts(
+            &format!("raise[{at}]"),
+            |d| &mut d.raise[at].known.facts,
+            |d| &mut d.raise[at].known.not,
         );
     }
     mutants.state();

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::detector::StateSpec;
+use super::detector::{Absent, StateSpec};
 use super::engine::Engine;
 use super::explain;
 use super::index::DetectorIndex;
+use super::inventory::{self, Inventory, known};
 use super::matches::{Digest128, Match, Occurrence, StateKey};
 use super::scratch::Counts;
 use super::spec::NewKey;
@@ -25,7 +26,9 @@ use super::state::requests::{Requests, Seen};
 use super::state::sequence::{self, Sequences};
 use super::state::streams::Streams;
 use super::state::threshold::{self, Hit, Thresholds};
+use super::state::unsure::Unsure;
 use crate::alert::Severity;
+use crate::event::Truth;
 
 /// What became of a match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -100,6 +103,9 @@ pub struct Judge {
     /// Last steps that wait for an earlier one that comes late.
     held: Held,
     absence: Absence,
+    inventory: Inventory,
+    /// Matches that a late lesson of the inventory may turn into findings.
+    unsure: Unsure,
     /// Seconds of the last tick.
     ticked: Option<i64>,
     current: Option<Current>,
@@ -126,6 +132,8 @@ impl Judge {
             sequences: Sequences::new(durable),
             held: Held::default(),
             absence: Absence::new(durable),
+            inventory: Inventory::new(durable),
+            unsure: Unsure::default(),
             ticked: None,
             current: None,
             raised: VecDeque::new(),
@@ -145,6 +153,16 @@ impl Judge {
         for hit in counts.thresholds {
             self.thresholds.refresh(hit);
         }
+        self.inventory.hear(counts.lessons);
+    }
+
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// For what a person imports.
+    pub fn inventory_mut(&mut self) -> &mut Inventory {
+        &mut self.inventory
     }
 
     /// Says what the match is and remembers it. `engine` is the one that found it; after a reload
@@ -152,7 +170,17 @@ impl Judge {
     pub fn judge(&mut self, engine: &Engine, found: Match) -> Judgement {
         let occurrence = Arc::clone(&found.occurrence);
         let index = found.detector;
-        let judgement = self.decide(engine, found);
+        self.inventory.advance(occurrence.clock().as_millisecond());
+        self.judge_unsure(engine);
+        let mut judgement = self.decide(engine, found);
+        if judgement.outcome == Outcome::Alert
+            && let Some(effect) = self.inventory.effect_of(occurrence.request.0)
+        {
+            let text = effect.text();
+            if !text.is_empty() {
+                judgement.reason = format!("{} {text}", judgement.reason);
+            }
+        }
         let outcome = (index, judgement.outcome);
         match &mut self.current {
             Some(current) if Arc::ptr_eq(&current.occurrence, &occurrence) => {
@@ -199,6 +227,14 @@ impl Judge {
             return Judgement {
                 found,
                 outcome: Outcome::Excepted,
+                reason,
+            };
+        }
+        if let Some(reason) = self.unknown(engine, &mut found) {
+            self.unsure.put(detector.digest, found.clone());
+            return Judgement {
+                found,
+                outcome: Outcome::Counted,
                 reason,
             };
         }
@@ -284,6 +320,80 @@ impl Judge {
             found,
             outcome,
             reason,
+        }
+    }
+
+    /// Asks the inventory what the detector wants to be known. Where it is not, says so; else the match
+    /// gets the severity and the note that follow.
+    fn unknown(&self, engine: &Engine, found: &mut Match) -> Option<String> {
+        let query = found.known.as_ref()?;
+        let detector = engine.detector(found.detector);
+        let wanted = detector.known();
+        let facts = self.inventory.facts(&wanted, &found.occurrence, query);
+        let asked = &detector.matching.known;
+        if facts.test(&asked.facts, &asked.not) != Truth::True {
+            let unmet = |wanted: Truth| move |fact: &crate::event::Fact| facts.get(*fact) != wanted;
+            let needed = asked.facts.iter().filter(unmet(Truth::True));
+            let names: Vec<&str> = needed
+                .chain(asked.not.iter().filter(unmet(Truth::False)))
+                .map(|fact| fact.name())
+                .collect();
+            return Some(format!(
+                "the inventory does not say so: {}",
+                names.join(", ")
+            ));
+        }
+        let raised = query
+            .raises
+            .iter()
+            .filter(|(at, _)| {
+                let known = &detector.raise[usize::from(*at)].known;
+                facts.test(&known.facts, &known.not) == Truth::True
+            })
+            .map(|(_, severity)| *severity)
+            .max();
+        if let Some(raised) = raised {
+            found.severity = match query.raised {
+                true => found.severity.max(raised),
+                false => raised,
+            };
+        }
+        if let Some(note) = self.inventory.explain(&wanted, &found.occurrence, query) {
+            found.note = Some(note);
+        }
+        None
+    }
+
+    /// Judges again what a late lesson concerns.
+    fn judge_unsure(&mut self, engine: &Engine) {
+        for lesson in self.inventory.take_late() {
+            let concerned = self
+                .unsure
+                .take(|found| known::concerns(&lesson, &found.occurrence));
+            for (digest, mut found) in concerned {
+                // After a reload, the detector may be gone, or have another place.
+                let place = (0..)
+                    .zip(&engine.detectors)
+                    .find(|(_, of)| of.digest == digest);
+                let Some((index, StateSpec::None)) = place.map(|(at, of)| (at, &of.state)) else {
+                    continue;
+                };
+                found.detector = index;
+                if self.unknown(engine, &mut found).is_some() {
+                    self.unsure.put(digest, found);
+                    continue;
+                }
+                let description = &engine.detector(found.detector).description;
+                let reason = match &found.note {
+                    Some(note) => format!("{description} {note}"),
+                    None => description.clone(),
+                };
+                self.raised.push_back(Judgement {
+                    found,
+                    outcome: Outcome::Alert,
+                    reason,
+                });
+            }
         }
     }
 
@@ -378,11 +488,14 @@ impl Judge {
     /// Remembers which streams a batch had records of.
     pub fn observe(&mut self, streams: &Streams) {
         self.absence.observe(streams);
+        self.inventory.observe(streams);
     }
 
     /// The clock has come to `now`, before which nothing more is expected: what is absent becomes a
     /// finding, to be asked for with [`Judge::raised`]. `live` says that silence up to now counts.
     pub fn tick(&mut self, engine: &Engine, now: Timestamp, live: bool) {
+        self.inventory.advance(now.as_millisecond());
+        self.judge_unsure(engine);
         let now = now.as_second();
         if self.ticked.is_some_and(|ticked| now <= ticked) {
             return;
@@ -392,6 +505,10 @@ impl Judge {
             let StateSpec::Absence { of, after } = detector.state else {
                 continue;
             };
+            if of == Absent::NetworkPolicy {
+                self.miss_policies(engine, index, after, now, live);
+                continue;
+            }
             let clock = absence::Clock { now, live };
             for gap in self
                 .absence
@@ -416,6 +533,38 @@ impl Judge {
             .forget_before(now.saturating_sub(absence::KEPT_SECS));
     }
 
+    /// Namespaces that are without a network policy for too long.
+    fn miss_policies(
+        &mut self,
+        engine: &Engine,
+        index: DetectorIndex,
+        after: SignedDuration,
+        now: i64,
+        live: bool,
+    ) {
+        let detector = engine.detector(index);
+        let bare = self
+            .inventory
+            .take_bare(detector.state_hash, after, now, live);
+        for bare in bare {
+            let Some(found) = engine.without_policy(index, &bare) else {
+                continue;
+            };
+            let (outcome, reason) = match found.exception {
+                Some(at) => (
+                    Outcome::Excepted,
+                    format!("excepted: {}", detector.exceptions[usize::from(at)].reason),
+                ),
+                None => (Outcome::Alert, explain::without_policy(&bare)),
+            };
+            self.raised.push_back(Judgement {
+                found,
+                outcome,
+                reason,
+            });
+        }
+    }
+
     /// What was remembered since the last call.
     pub fn take_delta(&mut self) -> Delta {
         Delta {
@@ -424,6 +573,7 @@ impl Judge {
             thresholds: self.thresholds.take_delta(),
             sequences: self.sequences.take_delta(),
             absence: self.absence.take_delta(),
+            inventory: self.inventory.take_delta(),
         }
     }
 
@@ -445,6 +595,7 @@ impl Judge {
             .into_iter()
             .for_each(|hit| drop(self.sequences.apply(hit)));
         self.absence.apply(delta.absence);
+        self.inventory.apply(&delta.inventory);
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -454,6 +605,7 @@ impl Judge {
             thresholds: self.thresholds.snapshot(),
             sequences: self.sequences.snapshot(),
             absence: self.absence.snapshot(),
+            inventory: self.inventory.snapshot(),
         }
     }
 
@@ -467,16 +619,18 @@ impl Judge {
         self.thresholds.restore(snapshot.thresholds);
         self.sequences.restore(snapshot.sequences);
         self.absence.apply(snapshot.absence);
+        self.inventory.restore(&snapshot.inventory);
     }
 
-    /// Entries remembered, by operator: requests, first_seen, threshold, sequence, absence.
-    pub fn entries(&self) -> [(&'static str, usize); 5] {
+    /// Entries remembered, by operator: requests, first_seen, threshold, sequence, absence, inventory.
+    pub fn entries(&self) -> [(&'static str, usize); 6] {
         [
             ("requests", self.requests.len()),
             ("first_seen", self.first_seen.len()),
             ("threshold", self.thresholds.len()),
             ("sequence", self.sequences.len()),
             ("absence", self.absence.len()),
+            ("inventory", self.inventory.len()),
         ]
     }
 
@@ -487,6 +641,7 @@ impl Judge {
             + self.thresholds.evicted()
             + self.sequences.evicted()
             + self.absence.evicted()
+            + self.inventory.evicted()
     }
 }
 
@@ -498,6 +653,7 @@ pub struct Delta {
     thresholds: Vec<threshold::Hit>,
     sequences: Vec<sequence::Hit>,
     absence: absence::Snapshot,
+    inventory: inventory::Delta,
 }
 
 impl Delta {
@@ -507,6 +663,7 @@ impl Delta {
             && self.thresholds.is_empty()
             && self.sequences.is_empty()
             && self.absence.is_empty()
+            && self.inventory.is_empty()
     }
 }
 
@@ -518,4 +675,5 @@ pub struct Snapshot {
     thresholds: threshold::Snapshot,
     sequences: sequence::Snapshot,
     absence: absence::Snapshot,
+    inventory: inventory::Snapshot,
 }

@@ -4,7 +4,7 @@
 //! Everything here follows from the batch and from [`Recall`], so that the outcome of a replay does
 //! not depend on which worker read what.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 
 use ahash::RandomState;
@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::gate::Gate;
 use super::index::DetectorIndex;
+use super::inventory::Lesson;
 use super::matches::Digest128;
 use super::state::recall::Recall;
 use super::state::threshold::{COALESCED_SHARE, Hit};
@@ -32,6 +33,10 @@ pub struct Scratch {
     counting: Vec<u32>,
     repeats: HashMap<u64, Repeat, RandomState>,
     counted: HashMap<Digest128, u64, RandomState>,
+    /// Hashes of what needs to be a match once a batch.
+    once: HashSet<u64, RandomState>,
+    /// What the batch teaches the inventory, in the order of the records.
+    pub(super) lessons: Vec<Lesson>,
 }
 
 /// A combination of key and value that is known, by its hash; zero is an empty slot.
@@ -59,6 +64,8 @@ pub struct Counts {
     pub first_seen: Vec<(Digest128, u64)>,
     /// Latest events of values that were met again and again.
     pub thresholds: Vec<Hit>,
+    /// For the inventory.
+    pub lessons: Vec<Lesson>,
 }
 
 impl Scratch {
@@ -71,7 +78,14 @@ impl Scratch {
             counting: Vec::new(),
             repeats: HashMap::default(),
             counted: HashMap::default(),
+            once: HashSet::default(),
+            lessons: Vec::new(),
         }
+    }
+
+    /// Whether this is the first time in the batch; always, where nothing may be left out.
+    pub(super) fn is_first(&mut self, hash: u64) -> bool {
+        self.recall.is_none() || self.once.insert(hash)
     }
 
     /// Hash of a detector's fields as the event has them. Keyed, so that nobody can aim at another's.
@@ -182,9 +196,11 @@ impl Scratch {
             .map(|repeat| repeat.hit)
             .collect();
         thresholds.sort_unstable_by_key(|hit| (hit.key, hit.at, hit.value));
+        self.once.clear();
         Counts {
             first_seen,
             thresholds,
+            lessons: std::mem::take(&mut self.lessons),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! project's own tests run all of them; a site runs those of its own files.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -13,16 +13,17 @@ use serde_json::{Value, json};
 
 use super::detector::{Detector, StateSpec};
 use super::engine::Engine;
+use super::inventory::{Lesson, lesson};
 use super::load::merge_tables;
 use super::matches::{Match, Place};
 use super::order::{Judge, Learning, Outcome};
-use super::scratch::Scratch;
+use super::scratch::{Counts, Scratch};
 use super::spec::{Expect, Test};
 use super::state::streams::Streams;
 use crate::config::duration;
 use crate::decode::apiserver::has_header;
 use crate::decode::{Payload, decode};
-use crate::event::{Lists, Site, Sites};
+use crate::event::{Lists, Site, Sites, View};
 use crate::source::{Chunk, Framing, Partition};
 
 /// When the first event of a test happens.
@@ -74,6 +75,8 @@ pub struct Case<'t> {
     detector: &'t str,
     sites: Sites,
     records: Bytes,
+    /// What the records teach the inventory; read when first asked for.
+    lessons: OnceLock<Vec<Lesson>>,
 }
 
 /// The detector's tests with their names, one for each combination that `each` asks for; or why a
@@ -98,6 +101,7 @@ pub fn cases<'t>(
                         detector: &detector.id,
                         sites: sites_of(sites, test)?,
                         records: Bytes::from(records),
+                        lessons: OnceLock::new(),
                     })
                 };
                 (name, case())
@@ -137,6 +141,26 @@ impl Case<'_> {
         (streams, last)
     }
 
+    /// What the records teach, whichever detectors there are.
+    fn lessons(&self) -> &[Lesson] {
+        self.lessons.get_or_init(|| {
+            let mut lessons = Vec::new();
+            let partition = Arc::new(partition());
+            decode(&self.chunk(), &mut |record| {
+                if let Payload::Audit(event) = &record.payload {
+                    let place = Place {
+                        partition: &partition,
+                        position: record.position,
+                    };
+                    let site = self.sites.of(&record.origin.cluster);
+                    let view = View::new(event, &record.origin, site);
+                    lesson::read(&view, place, &mut lessons);
+                }
+            });
+            lessons
+        })
+    }
+
     fn chunk(&self) -> Chunk {
         Chunk {
             bytes: self.records.clone(),
@@ -148,10 +172,7 @@ impl Case<'_> {
 
     /// What all detectors of `engine` match of the records, in the order of the clock.
     pub fn matches(&self, engine: &Engine) -> Vec<Match> {
-        let partition = Arc::new(Partition {
-            source: "selftest".into(),
-            id: "test".into(),
-        });
+        let partition = Arc::new(partition());
         let chunk = self.chunk();
         let mut matches = Vec::new();
         let mut scratch = Scratch::new(None);
@@ -179,6 +200,10 @@ impl Case<'_> {
     /// Whether the matches become what the test expects of its detector.
     pub fn verdict(&self, engine: &Engine, matches: Vec<Match>) -> Result<(), String> {
         let mut judge = Judge::new(Learning::Own);
+        judge.count(Counts {
+            lessons: self.lessons().to_vec(),
+            ..Counts::default()
+        });
         let mut judged: Vec<(Outcome, Match)> = Vec::new();
         for found in matches {
             let mut next = Some(judge.judge(engine, found));
@@ -221,6 +246,13 @@ impl Case<'_> {
             },
             (Expect::Quiet, None) => Ok(()),
         }
+    }
+}
+
+fn partition() -> Partition {
+    Partition {
+        source: "selftest".into(),
+        id: "test".into(),
     }
 }
 

@@ -187,7 +187,8 @@ pub struct Step {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Absence {
-    /// `cluster`: everything of a cluster; `category`: one category, while others of it go on.
+    /// `cluster`: everything of a cluster; `category`: one category, while others of it go on;
+    /// `network-policy`: every policy of a namespace.
     pub of: Spanned<String>,
     /// How long nothing came.
     pub after: Spanned<String>,

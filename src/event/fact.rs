@@ -327,6 +327,20 @@ facts! {
         ConfigMapCredential = "configmap.credential", "a key or value of the config map looks like a credential";
         ServiceAccountWorkloadIdentity = "service_account.workload_identity", "the service account is bound to an Entra identity (azure.workload.identity)";
     }
+
+    // What only the ordered half can tell, from the inventory of what was seen or imported before.
+    Known {
+        KnownPodPrivileged = "known.pod_privileged", "the pod is remembered as one that owns its node: privileged, in the node's process namespace, with a sensitive path, the runtime's socket or dangerous capabilities; unknown of a pod that was never seen";
+        KnownUnchanged = "known.unchanged", "the write of a role or binding is known to have changed nothing: its resourceVersion is the one that is remembered, or is older than the request; false where that is not known";
+        KnownSubjectAdded = "known.subject_added", "the binding has a subject that it had not before; unknown of a binding that was never seen";
+        KnownSubjectsKept = "known.subjects_kept", "the write is known to have added no subject to the binding; false where that is not known";
+        KnownRightsAdded = "known.rights_added", "the change of a role or binding lets someone do what they could not before; unknown where the role or the binding was never seen";
+        KnownSelfGrant = "known.self_grant", "the change gives the actor rights that it did not have: itself, by a group that it is in, or by a service account that it can use through its tokens, pods or impersonation; unknown as rights_added";
+        KnownSelfGrantedUse = "known.self_granted_use", "the request uses a right that its actor gave itself within the last 24 hours; false where no such grant was seen";
+        KnownNamespaceWithoutPolicy = "known.namespace_without_policy", "the object's namespace has no network policy (after the request); unknown of a namespace that was not seen being made, unless a policy in it was";
+        KnownNamespaceProduction = "known.namespace_production", "a label of the object's namespace (env, environment, stage, tier, lifecycle) says production; unknown of a namespace that was never seen";
+        KnownNamespaceRestricted = "known.namespace_restricted", "the object's namespace enforces the Pod Security level baseline or restricted; unknown of a namespace that was never seen";
+    }
 }
 
 impl Group {
@@ -440,6 +454,12 @@ impl Bits {
             .iter()
             .filter(|group| self.intersects(&group.mask()))
             .fold(0, |groups, group| groups | group.bit())
+    }
+
+    /// The facts in both.
+    #[inline]
+    pub fn within(&self, other: &Bits) -> Bits {
+        Bits(std::array::from_fn(|i| self.0[i] & other.0[i]))
     }
 
     /// The facts in `self` that are not in `other`.

@@ -92,7 +92,7 @@ fn insert<'a>(target: &mut Json<'a>, path: &[String], value: Json<'a>) {
 }
 
 /// Whether what is known of the object is a patch's delta, so that absence proves nothing.
-pub(super) fn is_delta(view: &View<'_>) -> bool {
+pub(crate) fn is_delta(view: &View<'_>) -> bool {
     view.event.verb == "patch"
         && view
             .response_object()

@@ -191,6 +191,8 @@ impl<'e> View<'e> {
             Group::Namespace => namespace::namespace_facts(self, &mut facts),
             Group::Csr => csr::csr_facts(self, &mut facts),
             Group::Secret => secret::secret_facts(self, &mut facts),
+            // Not of one event alone: see [`crate::detect::inventory::known`].
+            Group::Known => {}
         }
         // Groups may ask for one another's facts meanwhile, so theirs are read again here.
         let mut all = self.facts.get();

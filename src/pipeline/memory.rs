@@ -11,7 +11,7 @@ use crate::detect::order::{self, Learning};
 use crate::store::Recovered;
 
 /// Version of what is written. Another one is not read: the state is learned anew, and that is said.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 #[derive(Debug)]
 pub struct Memory {

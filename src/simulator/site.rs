@@ -140,12 +140,6 @@ reason = "Backups freeze the database's disk for their snapshots."
 actor.user = "{BACKUP_USER}"
 object.ns = "payments"
 
-[[detectors.binding-privileged-changed.exception]]
-reason = "The pipeline applies the administrators' binding at every run, unchanged."
-actor.user = "{CI_USER}"
-object.name = "platform-admins"
-source_ip.address = "192.0.2.128/26"
-
 [[detectors.binding-subjects-changed.exception]]
 reason = "Teams' bindings come from Git, where the platform's people review them."
 actor.user = "{gitops}"

@@ -153,6 +153,11 @@ impl Store {
         Ok((store, recovered))
     }
 
+    /// What a start would find, read beside a process that holds the store.
+    pub fn peek(config: &StoreConfig) -> Result<Recovered, StoreError> {
+        sqlite::recover(&sqlite::open_beside(&config.path)?)
+    }
+
     /// Writes one batch's outcome; returns once it is on the disk. After an error nothing of it is
     /// written, and the same commit may be tried again.
     pub fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {

@@ -83,6 +83,7 @@ fn judgement(
         group: vec![user.to_owned()],
         state: StateKey::None,
         summary: format!("{user} (203.0.113.9) did {id}"),
+        known: None,
         note: None,
         occurrence: Arc::new(occurrence),
     };

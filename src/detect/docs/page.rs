@@ -251,6 +251,7 @@ fn memory(page: &mut Page, spec: &Spec) {
         let absence = absence.get_ref();
         let after = inline(absence.after.get_ref());
         page.line(match absence.of.get_ref().as_str() {
+            "network-policy" => format!("A namespace that was seen being made, or whose last network policy was seen being deleted, and that has had none for {after}."),
             "category" => format!("A category of a cluster that came steadily and has not come for {after}, while others of the cluster go on; and that `kube-audit` never came in {after} of others."),
             _ => format!("A cluster whose records came steadily and of which nothing has come for {after}."),
         });

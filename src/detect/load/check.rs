@@ -14,6 +14,7 @@ use crate::config::Period;
 use crate::config::diagnose::{Diagnostic, nearest};
 use crate::detect::condition::Condition;
 use crate::detect::detector::{Detector, Matcher, Raise};
+use crate::detect::inventory::known::Asked;
 use crate::detect::matches::Digest128;
 use crate::detect::spec::{Match, Spec};
 use crate::detect::summary::{Summary, SummaryError};
@@ -109,10 +110,17 @@ impl Check<'_> {
         let raise = spec
             .raise
             .iter()
-            .map(|raise| Raise {
-                facts: self.facts(&raise.facts, "raise.facts"),
-                not: self.facts(&raise.not, "raise.not"),
-                severity: raise.severity,
+            .map(|raise| {
+                let (facts, not, known) = Asked::split(
+                    self.facts(&raise.facts, "raise.facts"),
+                    self.facts(&raise.not, "raise.not"),
+                );
+                Raise {
+                    facts,
+                    not,
+                    known,
+                    severity: raise.severity,
+                }
             })
             .collect();
         let (state, state_text) = self.state(&spec);
@@ -215,6 +223,10 @@ impl Check<'_> {
                 })
                 .ok()
         });
+        let (facts, not, known) = Asked::split(
+            self.facts(&spec.facts, "match.facts"),
+            self.facts(&spec.not, "match.not"),
+        );
         Matcher {
             groups: spec.groups.clone(),
             resources: spec.resources.clone(),
@@ -223,8 +235,9 @@ impl Check<'_> {
             stages,
             nonresource,
             lines,
-            facts: self.facts(&spec.facts, "match.facts"),
-            not: self.facts(&spec.not, "match.not"),
+            facts,
+            not,
+            known,
             when,
         }
     }

@@ -7,6 +7,7 @@ use super::check::{Check, names};
 use crate::config::duration;
 use crate::detect::detector::{Absent, StateSpec, Step};
 use crate::detect::spec::{Absence, FirstSeen, Sequence, Spec, Threshold};
+use crate::event::fact::{Bits, Group};
 
 /// The longest window a detector may have: every match within it is remembered.
 const MAX_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -118,20 +119,36 @@ impl Check<'_> {
                     .map(|id| id.get_ref().clone())
                     .collect(),
                 key,
-                facts: self.facts(&step.facts, "sequence.step.facts"),
-                not: self.facts(&step.not, "sequence.step.not"),
+                facts: self.step_facts(&step.facts, "sequence.step.facts"),
+                not: self.step_facts(&step.not, "sequence.step.not"),
             });
         }
         let within = self.window(&sequence.within, "sequence.within");
         (StateSpec::Sequence { within, steps }, text)
     }
 
+    /// A step is known by its event alone; what the inventory says of it, its detector asks.
+    fn step_facts(&mut self, list: &[Spanned<String>], key: &str) -> Bits {
+        let facts = self.facts(list, key);
+        if facts.intersects(&Group::Known.mask()) {
+            let message = "names a fact of the inventory, which steps cannot ask for";
+            let help = Some("name it in a detector, and that one as the step's".into());
+            let at = list
+                .iter()
+                .find(|name| name.get_ref().starts_with("known."));
+            let span = at.map_or(0..0, Spanned::span);
+            self.problem_at(span, key, message, help);
+        }
+        facts
+    }
+
     fn absence(&mut self, absence: &Absence) -> (StateSpec, String) {
         let of = match absence.of.get_ref().as_str() {
             "cluster" => Absent::Cluster,
             "category" => Absent::Category,
+            "network-policy" => Absent::NetworkPolicy,
             _ => {
-                let names = ["cluster", "category"];
+                let names = ["cluster", "category", "network-policy"];
                 self.unknown(&absence.of, "absence.of", "kind of absence", names);
                 Absent::Cluster
             }

@@ -130,6 +130,8 @@ impl Absence {
             let found = match absent {
                 Absent::Cluster => cluster.silent(after, clock, since),
                 Absent::Category => cluster.missing(after, clock),
+                // The inventory knows of those.
+                Absent::NetworkPolicy => continue,
             };
             for (number, mut gap) in found {
                 let told = cluster.told.entry((state, number)).or_insert(i64::MIN);

@@ -15,5 +15,6 @@ pub mod requests;
 pub mod sequence;
 pub mod streams;
 pub mod threshold;
+pub mod unsure;
 
 pub use bounded::BoundedMap;
