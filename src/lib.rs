@@ -26,6 +26,7 @@ pub mod deliver;
 pub mod store;
 
 pub mod config;
+pub mod failpoint;
 pub mod pipeline;
 pub mod telemetry;
 

@@ -305,6 +305,43 @@ fn a_flipped_bit_in_the_state_is_noticed() {
     assert_eq!(recovered.snapshot.as_deref(), Some(&[b'S'; 20_000][..]));
 }
 
+/// What is structurally sound is not always text.
+#[test]
+fn a_notification_that_cannot_be_read_is_noticed() {
+    let folder = TempDir::new().unwrap();
+    {
+        let (store, _) = Store::open(&config(folder.path())).unwrap();
+        store.commit(&batch(1)).unwrap();
+        store.snapshot(b"state 1").unwrap();
+    }
+    for garbled in ["CAST(x'7bff7d' AS TEXT)", "'{\"notification_id'"] {
+        let database = rusqlite::Connection::open(folder.path().join("lanner.db")).unwrap();
+        database
+            .execute(&format!("UPDATE outbox SET body = {garbled}"), [])
+            .unwrap();
+        drop(database);
+        let (store, recovered) = Store::open(&config(folder.path())).unwrap();
+        let damage = recovered.damage.expect("the damage is told");
+        assert!(damage.reason.contains("outbox"), "{}", damage.reason);
+        assert_eq!(ids(&store), ["n-1"]);
+    }
+}
+
+/// The clock was years ahead when a delivery failed.
+#[test]
+fn no_notification_waits_for_years() {
+    let folder = TempDir::new().unwrap();
+    let (store, _) = Store::open(&config(folder.path())).unwrap();
+    store.commit(&batch(1)).unwrap();
+    let seq = store.due(RECEIVER, Timestamp::now(), 1).unwrap()[0].seq;
+    let later = Timestamp::now() + SignedDuration::from_hours(20_000);
+    store.retry_at(seq, later, "503").unwrap();
+    assert!(ids(&store).is_empty());
+    drop(store);
+    let (store, _) = Store::open(&config(folder.path())).unwrap();
+    assert_eq!(ids(&store), ["n-1"]);
+}
+
 #[test]
 fn a_damaged_snapshot_is_passed_over() {
     let folder = TempDir::new().unwrap();

@@ -14,9 +14,13 @@ use super::setup::{self, Setup};
 use crate::config::reload::Watcher;
 use crate::config::{Diagnostic, Loaded};
 use crate::detect::load::Tests;
+use crate::failpoint::fail_point;
 use crate::pipeline::daemon::{Daemon, Observers, StartError};
 use crate::telemetry::server::Server;
 use crate::telemetry::{Health, Metrics, Observer, logs};
+
+/// How often it is seen whether the pipeline still is there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -85,9 +89,11 @@ async fn serve(setup: Setup, path: &Path) -> anyhow::Result<Exit> {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 changed = watcher.changed() => reload(&daemon, &observer, changed),
+                () = broken(&daemon) => break,
             }
         }
     }
+    let is_broken = daemon.is_broken();
     tracing::info!("stopping; a second signal ends at once");
     tokio::select! {
         () = daemon.stop() => {}
@@ -97,7 +103,19 @@ async fn serve(setup: Setup, path: &Path) -> anyhow::Result<Exit> {
     end.cancel();
     server.join().await;
     tracing::info!("stopped");
+    if is_broken {
+        anyhow::bail!(
+            "the pipeline cannot go on; what it had committed is safe, and a new start reads on from there"
+        );
+    }
     Ok(Exit::Fine)
+}
+
+/// Waits until the pipeline has ended by itself.
+async fn broken(daemon: &Daemon) {
+    while !daemon.is_broken() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Takes over detectors, lists, routes and exceptions of a changed configuration, or none of it.
@@ -113,6 +131,7 @@ fn reload(daemon: &Daemon, observer: &Observer, changed: Result<Box<Loaded>, Vec
             return;
         }
     };
+    fail_point!("reload.before");
     let running = daemon.settings.load();
     let mut settings = setup.into_settings();
     if settings.config.needs_restart(&running.config) {
@@ -124,5 +143,6 @@ fn reload(daemon: &Daemon, observer: &Observer, changed: Result<Box<Loaded>, Vec
     observer.expect(&settings.config, &settings.engine);
     daemon.settings.store(Arc::new(settings));
     observer.metrics.reloaded(true);
+    fail_point!("reload.after");
     tracing::info!("the changed configuration is in use");
 }

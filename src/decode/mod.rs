@@ -114,6 +114,8 @@ labels! {
         TooLarge = "too-large",
         /// Not UTF-8, or an escaped lone surrogate.
         NotUtf8 = "not-utf8",
+        /// Our own code failed on it; the text is that of the whole message.
+        Defect = "defect",
     }
 }
 

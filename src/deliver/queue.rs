@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Attempt, Death, FailureReason, Named, Notification, Observer, Receiver};
+use crate::failpoint::fail_point;
 use crate::store::{Pending, Store, StoreError};
 
 /// Longest sleep: how soon a change by another process (`lanner outbox`) or of the clock is seen.
@@ -254,6 +255,7 @@ impl Queue {
             body: pending.body,
         };
         let (seq, created, enqueued) = (pending.seq, pending.created, pending.enqueued);
+        fail_point!("deliver.before");
         let delivery = AssertUnwindSafe(self.receiver.deliver(&notification)).catch_unwind();
         let attempt = tokio::select! {
             attempt = delivery => attempt.unwrap_or_else(|_| Attempt::Retry {
@@ -263,11 +265,13 @@ impl Queue {
             }),
             () = self.abort.cancelled() => return Ok(Step::Aborted),
         };
+        fail_point!("deliver.after");
         let now = Timestamp::now();
         let waited = now.duration_since(created);
         match attempt {
             Attempt::Delivered => {
                 self.insist(move |store| store.delivered(seq)).await;
+                fail_point!("deliver.stored");
                 if self.trouble.take().is_some() {
                     tracing::info!(receiver = self.name, "delivers again");
                 }

@@ -16,8 +16,9 @@ use tokio_util::task::TaskTracker;
 use super::live::{self, Live, Parts, Settings};
 use crate::config::Config;
 use crate::deliver::{self, ConfigError, Deliveries, Named};
+use crate::failpoint::fail_point;
 use crate::source::Position;
-use crate::source::eventhubs::{HubStatus, read_hub};
+use crate::source::eventhubs::{HubStatus, Start, read_hub};
 use crate::source::pacing::{Limits, Outlet, Pacing};
 use crate::store::{Recovered, Store, StoreError};
 
@@ -61,6 +62,7 @@ impl Daemon {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
+        fail_point!("start.recovered");
         let store = Arc::new(store);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let cancel = CancellationToken::new();
@@ -78,6 +80,9 @@ impl Daemon {
             pause: config.pipeline.max_pause.into(),
             patience: Limits::PATIENCE,
         }));
+        for (name, hub) in &config.eventhubs {
+            pacing.expect(hub.source(name));
+        }
         let parts = Parts {
             pacing: Arc::clone(&pacing),
             settings: Arc::clone(&settings),
@@ -92,7 +97,12 @@ impl Daemon {
         for (name, hub) in &config.eventhubs {
             let status = Arc::new(HubStatus::new(name.as_str()));
             hubs.push(Arc::clone(&status));
-            let (name, hub) = (name.clone(), hub.clone());
+            let (name, mut hub) = (name.clone(), hub.clone());
+            if recovered.damage.is_some() {
+                // Where no position is known any more, one was: beginning at the latest would skip
+                // what came since.
+                hub.start = Start::Earliest;
+            }
             let positions = positions_of(&recovered, &hub.source(&name));
             let cancel = cancel.clone();
             let outlet = Outlet {
@@ -104,6 +114,7 @@ impl Daemon {
             });
         }
         readers.close();
+        fail_point!("start.running");
         Ok(Daemon {
             settings,
             store,
@@ -115,9 +126,16 @@ impl Daemon {
         })
     }
 
+    /// Whether the pipeline ended without being told to: nothing is read any more, and only a new
+    /// start can change that.
+    pub fn is_broken(&self) -> bool {
+        self.live.has_ended()
+    }
+
     /// Stops in the order of the flow. Each part has its own bound, so that a stop always ends.
     pub async fn stop(self) {
         let drain: Duration = self.settings.load().config.pipeline.drain_timeout.into();
+        fail_point!("stop.before");
         self.cancel.cancel();
         if tokio::time::timeout(drain, self.readers.wait())
             .await
@@ -125,11 +143,13 @@ impl Daemon {
         {
             tracing::warn!("a hub's reader did not stop in time");
         }
+        fail_point!("stop.read");
         let live = self.live;
         let joined = tokio::task::spawn_blocking(move || live.join(drain)).await;
         if joined.is_err() {
             tracing::error!("the pipeline did not stop as it should");
         }
+        fail_point!("stop.judged");
         self.deliveries.join(drain).await;
     }
 }

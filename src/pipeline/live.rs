@@ -6,6 +6,7 @@
 //! next one. CPU and disk so press back on the sources; receivers never do.
 
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,10 +22,12 @@ use super::work::{Output, TimeRange, Worker};
 use crate::alert::group::Cause;
 use crate::alert::{Alert, Severity, redact};
 use crate::config::{Config, Subject};
+use crate::decode::Damage;
 use crate::deliver::Wake;
 use crate::detect::order::{Judgement, Learning};
 use crate::detect::state::recall::Recall;
-use crate::detect::{Engine, Outcome};
+use crate::detect::{Engine, Match, Outcome};
+use crate::failpoint::{self, fail_point};
 use crate::source::pacing::Pacing;
 use crate::source::{Batch, Partition, Position};
 use crate::store::{Commit, Evicted, NewNotification, Quarantined, Recovered, Store, StoreError};
@@ -37,6 +40,13 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Bytes of deltas after which the state is written anew.
 const DELTAS_PER_SNAPSHOT: u64 = 16 << 20;
+
+/// Time after which the state is written anew where it changed at all: a damaged database costs what
+/// came after the last snapshot, which must lie well within the hub's retention.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Pause after a snapshot could not be written.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(60);
 
 /// First and longest pause after the store refused a commit.
 const STORE_PAUSE: Duration = Duration::from_millis(100);
@@ -61,6 +71,8 @@ pub trait Observer: Send + Sync {
     fn committed(&self, _took: Duration, _enqueued: Option<Timestamp>) {}
     fn store_failed(&self, _error: &StoreError) {}
     fn evicted(&self, _evicted: &Evicted) {}
+    /// Our own code failed on a match, which is in quarantine.
+    fn failed_on_match(&self) {}
     fn state(&self, _entries: &[(&'static str, usize)], _evicted: u64) {}
 }
 
@@ -95,7 +107,13 @@ impl Live {
             observer,
         } = parts;
         let count = settings.load().config.pipeline.worker_count();
-        let memory = Memory::recover(recovered, Learning::Own);
+        let (memory, is_whole) = Memory::recover(recovered, Learning::Own);
+        // Without a whole snapshot, a damaged database would cost everything.
+        let began = Instant::now();
+        let next_snapshot = match recovered.snapshot.is_some() && is_whole {
+            true => began + SNAPSHOT_EVERY,
+            false => began,
+        };
         let queue = Arc::new(Mutex::new(Queue { batches, next: 0 }));
         let (results_in, results) = mpsc::sync_channel(2 * count);
         let mut workers = Vec::with_capacity(count);
@@ -121,7 +139,8 @@ impl Live {
             waiting: BTreeMap::new(),
             next: 0,
             progress: BTreeMap::new(),
-            without_snapshot: recovered.snapshot.is_none(),
+            next_snapshot,
+            no_snapshot_before: began,
         };
         let judge = std::thread::Builder::new()
             .name("judge".to_owned())
@@ -131,6 +150,11 @@ impl Live {
             judge,
             abandon,
         })
+    }
+
+    /// Whether the judging thread has ended, which it does by itself only when it cannot go on.
+    pub fn has_ended(&self) -> bool {
+        self.judge.is_finished()
     }
 
     /// Waits for the threads, after the sources have stopped. What they had read is judged and
@@ -184,7 +208,8 @@ fn work(
             (queue.next - 1, batch)
         };
         let engine = Arc::clone(&settings.load().engine);
-        let output = worker.process(&engine, &batch, TimeRange::default());
+        let output = worker.endure(&engine, &batch, TimeRange::default());
+        fail_point!("work.decoded");
         let done = Done {
             number,
             engine,
@@ -218,8 +243,9 @@ struct Judging {
     waiting: BTreeMap<u64, Done>,
     next: u64,
     progress: BTreeMap<Arc<Partition>, Progress>,
-    /// There is no snapshot yet, so that a damaged database would cost everything.
-    without_snapshot: bool,
+    next_snapshot: Instant,
+    /// After a failure there is a pause, however much is due.
+    no_snapshot_before: Instant,
 }
 
 impl Judging {
@@ -240,9 +266,7 @@ impl Judging {
             if !self.judge_and_commit() {
                 return;
             }
-            let deltas = self.store.deltas_size();
-            if deltas > DELTAS_PER_SNAPSHOT || self.without_snapshot && deltas > 0 {
-                self.without_snapshot = false;
+            if self.is_snapshot_due() {
                 self.snapshot();
             }
         }
@@ -261,19 +285,26 @@ impl Judging {
             self.next += 1;
             positions.insert(Arc::clone(&done.partition), done.to);
             enqueued = [enqueued, done.enqueued].into_iter().flatten().min();
+            fail_point!("judge.before");
             self.judge(done, &mut commit);
+            fail_point!("judge.after");
         }
         let watermark = self.watermark();
-        self.observer.watermark(watermark);
-        let engine = Arc::clone(&self.settings.load().engine);
-        self.memory.judge.tick(&engine, watermark, true);
         let mut absent = false;
-        while let Some(raised) = self.memory.judge.raised() {
-            absent = true;
-            self.tell(&engine, &raised, None, &mut commit);
+        // Where it is not known yet, alerts close only to make room.
+        let mut quiet_before = Timestamp::MIN;
+        if let Some(watermark) = watermark {
+            quiet_before = watermark;
+            self.observer.watermark(watermark);
+            let engine = Arc::clone(&self.settings.load().engine);
+            self.memory.judge.tick(&engine, watermark, true);
+            while let Some(raised) = self.memory.judge.raised() {
+                absent = true;
+                self.tell(&engine, &raised, None, &mut commit);
+            }
         }
-        let closed = self.memory.groups.close_quiet(watermark);
-        let told = self.tell_incidents(watermark, enqueued, &mut commit);
+        let closed = self.memory.groups.close_quiet(quiet_before);
+        let told = self.tell_incidents(quiet_before, enqueued, &mut commit);
         if positions.is_empty() && closed.is_empty() && !told && !absent {
             return true;
         }
@@ -308,11 +339,37 @@ impl Judging {
         self.memory.judge.observe(&done.output.tally.streams);
         self.memory.judge.count(done.output.counts);
         for found in done.output.matches {
-            let judgement = self.memory.judge.judge(&done.engine, found);
-            self.tell(&done.engine, &judgement, done.enqueued, commit);
-            while let Some(raised) = self.memory.judge.raised() {
-                self.tell(&done.engine, &raised, done.enqueued, commit);
+            let occurrence = Arc::clone(&found.occurrence);
+            // A panic must not make the same batch end every process that reads it.
+            let judged = panic::catch_unwind(AssertUnwindSafe(|| {
+                self.judge_match(&done.engine, found, done.enqueued, commit);
+            }));
+            if judged.is_err() {
+                tracing::error!("judging a match failed; it is in quarantine");
+                self.observer.failed_on_match();
+                let position = occurrence.position;
+                commit.quarantine.push(Quarantined {
+                    source: format!("{}/{}", done.partition.source, done.partition.id),
+                    position: format!("{}#{}", position.chunk, position.offset),
+                    reason: Damage::Defect.as_str().to_owned(),
+                    raw: redact::redact(&occurrence.excerpt).into_owned().into(),
+                });
             }
+        }
+    }
+
+    fn judge_match(
+        &mut self,
+        engine: &Engine,
+        found: Match,
+        enqueued: Option<Timestamp>,
+        commit: &mut Commit,
+    ) {
+        fail_point!("judge.match");
+        let judgement = self.memory.judge.judge(engine, found);
+        self.tell(engine, &judgement, enqueued, commit);
+        while let Some(raised) = self.memory.judge.raised() {
+            self.tell(engine, &raised, enqueued, commit);
         }
     }
 
@@ -370,7 +427,7 @@ impl Judging {
     /// anything is to be written.
     fn tell_incidents(
         &mut self,
-        watermark: Timestamp,
+        quiet_before: Timestamp,
         enqueued: Option<Timestamp>,
         commit: &mut Commit,
     ) -> bool {
@@ -380,7 +437,7 @@ impl Judging {
         let incidents = &mut self.memory.groups.incidents;
         incidents.set_window(alert.incident_window.signed());
         let due = incidents.take_due(now, alert.incident_debounce.signed());
-        let closed = incidents.close_quiet(watermark);
+        let closed = incidents.close_quiet(quiet_before);
         let news = !due.is_empty() || !closed.is_empty();
         for (incident, receivers) in due {
             let id = &incident.notification_id;
@@ -408,8 +465,12 @@ impl Judging {
     }
 
     /// Event time that no partition will fall behind; wall time where all are read to their end, so
-    /// that alerts close although nothing comes in.
-    fn watermark(&self) -> Timestamp {
+    /// that alerts close although nothing comes in. Not known after a start until something is known
+    /// of every partition: what came while nobody read may be of any time since.
+    fn watermark(&self) -> Option<Timestamp> {
+        if !self.pacing.is_complete() {
+            return None;
+        }
         let lateness = self.settings.load().config.pipeline.lateness.signed();
         let now = Timestamp::now();
         let least = self
@@ -424,11 +485,13 @@ impl Judging {
             })
             .min()
             .unwrap_or(now);
-        least.checked_sub(lateness).unwrap_or(Timestamp::MIN)
+        Some(least.checked_sub(lateness).unwrap_or(Timestamp::MIN))
     }
 
-    /// Writes until the store takes it: nothing is read on past what is not durable.
+    /// Writes until the store takes it: nothing is read on past what is not durable. False where it
+    /// never will.
     fn commit(&self, commit: &Commit, enqueued: Option<Timestamp>) -> bool {
+        fail_point!("commit.before");
         let mut pause = STORE_PAUSE;
         loop {
             let started = Instant::now();
@@ -440,14 +503,19 @@ impl Judging {
                     }
                     self.observer
                         .state(&self.memory.entries(), self.memory.evicted());
+                    fail_point!("commit.after");
                     if committed.notifications > 0 {
                         self.wake.wake();
                     }
                     return true;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the store refuses a commit; reading waits for it");
                     self.observer.store_failed(&error);
+                    if !error.is_transient() {
+                        tracing::error!(%error, "the store cannot go on; the next start mends it");
+                        return false;
+                    }
+                    tracing::error!(%error, "the store refuses a commit; reading waits for it");
                     self.observer.alive();
                     if self.abandon.load(Ordering::Acquire) {
                         return false;
@@ -459,15 +527,30 @@ impl Judging {
         }
     }
 
-    fn snapshot(&self) {
-        match self.memory.snapshot() {
-            Ok(state) => {
-                if let Err(error) = self.store.snapshot(&state) {
-                    tracing::error!(%error, "the snapshot cannot be written; the deltas are kept");
-                }
+    fn is_snapshot_due(&self) -> bool {
+        let deltas = self.store.deltas_size();
+        let now = Instant::now();
+        let due = deltas > DELTAS_PER_SNAPSHOT || deltas > 0 && now >= self.next_snapshot;
+        due && now >= self.no_snapshot_before || failpoint::is_forced("snapshot.due")
+    }
+
+    fn snapshot(&mut self) {
+        fail_point!("snapshot.before");
+        let written = match self.memory.snapshot() {
+            Ok(state) => self.store.snapshot(&state).map_err(|error| {
+                tracing::error!(%error, "the snapshot cannot be written; the deltas are kept");
+            }),
+            Err(error) => {
+                tracing::error!(%error, "the state cannot be written as a snapshot");
+                Err(())
             }
-            Err(error) => tracing::error!(%error, "the state cannot be written as a snapshot"),
+        };
+        let now = Instant::now();
+        match written {
+            Ok(()) => self.next_snapshot = now + SNAPSHOT_EVERY,
+            Err(()) => self.no_snapshot_before = now + SNAPSHOT_PAUSE,
         }
+        fail_point!("snapshot.after");
     }
 }
 

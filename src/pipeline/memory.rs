@@ -25,8 +25,9 @@ struct Delta {
     groups: group::Delta,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Snapshot {
+/// All that is remembered.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Snapshot {
     judge: order::Snapshot,
     groups: group::Delta,
 }
@@ -39,9 +40,11 @@ impl Memory {
         }
     }
 
-    /// As it was at the last commit, as far as what the store holds can be read.
-    pub fn recover(recovered: &Recovered, learning: Learning) -> Memory {
+    /// As it was at the last commit, as far as what the store holds can be read; false where some of
+    /// it cannot.
+    pub fn recover(recovered: &Recovered, learning: Learning) -> (Memory, bool) {
         let mut memory = Memory::new(learning);
+        let mut is_whole = true;
         if let Some(snapshot) = &recovered.snapshot {
             match read::<Snapshot>(snapshot) {
                 Ok(snapshot) => {
@@ -49,6 +52,7 @@ impl Memory {
                     memory.groups.apply(snapshot.groups);
                 }
                 Err(error) => {
+                    is_whole = false;
                     tracing::warn!(%error, "the snapshot of the state cannot be read; learning anew");
                 }
             }
@@ -60,11 +64,12 @@ impl Memory {
                     memory.groups.apply(delta.groups);
                 }
                 Err(error) => {
+                    is_whole = false;
                     tracing::warn!(%error, "a change of the state cannot be read; learning it anew");
                 }
             }
         }
-        memory
+        (memory, is_whole)
     }
 
     /// What changed since the last call; `None` where nothing did.
@@ -86,10 +91,15 @@ impl Memory {
     }
 
     pub fn snapshot(&self) -> Result<Vec<u8>, postcard::Error> {
-        write(&Snapshot {
+        write(&self.contents())
+    }
+
+    /// Entries come in no particular order.
+    pub fn contents(&self) -> Snapshot {
+        Snapshot {
             judge: self.judge.snapshot(),
             groups: self.groups.snapshot(),
-        })
+        }
     }
 
     /// Entries remembered, by what they are.

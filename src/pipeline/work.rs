@@ -3,6 +3,7 @@
 //! A [`Worker`] belongs to one thread and keeps only buffers; what it finds depends on the batch
 //! alone.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use crate::detect::scratch::Counts;
 use crate::detect::state::recall::Recall;
 use crate::detect::{Engine, Match, Scratch};
 use crate::event::line;
+use crate::failpoint::fail_point;
 use crate::source::Batch;
 
 /// Bytes kept of a damaged record.
@@ -59,6 +61,7 @@ impl TimeRange {
 pub struct Worker {
     decoder: Decoder,
     scratch: Scratch,
+    recall: Option<Recall>,
 }
 
 impl Worker {
@@ -66,7 +69,8 @@ impl Worker {
     pub fn new(recall: Option<Recall>) -> Worker {
         Worker {
             decoder: Decoder::default(),
-            scratch: Scratch::new(recall),
+            scratch: Scratch::new(recall.clone()),
+            recall,
         }
     }
 
@@ -122,6 +126,66 @@ impl Worker {
         }
         output.counts = self.scratch.take();
         output
+    }
+}
+
+impl Worker {
+    /// As [`Worker::process`], but a message on which our own code fails goes to quarantine, and the
+    /// others of its batch are judged: one that ends the thread would end the reading.
+    pub fn endure(&mut self, engine: &Engine, batch: &Batch, range: TimeRange) -> Output {
+        if let Some(output) = self.attempt(engine, batch, range) {
+            return output;
+        }
+        let part = |chunks| Batch {
+            chunks,
+            ..batch.clone()
+        };
+        let (sound, mut broken): (Vec<_>, Vec<_>) =
+            batch.chunks.iter().cloned().partition(|chunk| {
+                let alone = part(vec![chunk.clone()]);
+                self.attempt(engine, &alone, range).is_some()
+            });
+        let sound = part(sound);
+        let mut output = match self.attempt(engine, &sound, range) {
+            Some(output) => output,
+            None => {
+                broken.clone_from(&batch.chunks);
+                Output::default()
+            }
+        };
+        for chunk in broken {
+            tracing::error!(
+                source = %batch.partition.source,
+                partition = %batch.partition.id,
+                position = chunk.position,
+                "reading a message failed; it is in quarantine"
+            );
+            output.tally.bytes += chunk.bytes.len() as u64;
+            output.tally.records += 1;
+            *output.tally.damaged.entry(Damage::Defect).or_default() += 1;
+            output.damaged.push(DamagedRecord {
+                reason: Damage::Defect,
+                position: RecordPosition {
+                    chunk: chunk.position,
+                    offset: 0,
+                },
+                text: chunk.bytes[..chunk.bytes.len().min(QUARANTINE_EXCERPT)].to_vec(),
+            });
+        }
+        output
+    }
+
+    /// `None` where our own code panicked.
+    fn attempt(&mut self, engine: &Engine, batch: &Batch, range: TimeRange) -> Option<Output> {
+        let attempt = panic::catch_unwind(AssertUnwindSafe(|| {
+            fail_point!("work.decoding");
+            self.process(engine, batch, range)
+        }));
+        if attempt.is_err() {
+            // What it was at is left half done.
+            *self = Worker::new(self.recall.clone());
+        }
+        attempt.ok()
     }
 }
 

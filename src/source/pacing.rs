@@ -9,7 +9,7 @@
 //! read to its end, that tells no times, or that has not moved for a while. And nobody waits longer
 //! than a bound, after which the reader goes on until it is near the others again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ impl From<mpsc::Sender<Batch>> for Outlet {
 pub struct Pacing {
     limits: Limits,
     lanes: Mutex<BTreeMap<Arc<Partition>, Lane>>,
+    /// Hubs of which it is not known yet what partitions they have.
+    unlisted: Mutex<BTreeSet<Arc<str>>>,
     /// Counts what was judged.
     judged: watch::Sender<u64>,
 }
@@ -76,6 +78,8 @@ struct Lane {
     /// When it was opened or last moved on in event time.
     moved: Instant,
     paused: Option<Instant>,
+    /// A batch of it, be it empty, was judged.
+    heard: bool,
     /// Has waited long enough; until it is near the others again.
     exempt: bool,
 }
@@ -103,8 +107,25 @@ impl Pacing {
         Pacing {
             limits,
             lanes: Mutex::default(),
+            unlisted: Mutex::default(),
             judged: watch::Sender::new(0),
         }
+    }
+
+    /// A hub is going to be read; its partitions are still to be asked for.
+    pub fn expect(&self, source: Arc<str>) {
+        self.unlisted().insert(source);
+    }
+
+    /// All partitions that the hub has were opened.
+    pub fn listed(&self, source: &str) {
+        self.unlisted().remove(source);
+    }
+
+    /// Whether something of every partition of every hub was judged, if only that there is nothing.
+    /// Until then nobody knows what may still come, however late.
+    pub fn is_complete(&self) -> bool {
+        self.unlisted().is_empty() && self.lanes().values().all(|lane| lane.heard)
     }
 
     /// A reader begins; until its first batch is judged, others wait for it.
@@ -115,6 +136,7 @@ impl Pacing {
             at_end: false,
             moved: Instant::now(),
             paused: None,
+            heard: false,
             exempt: false,
         };
         self.lanes().insert(Arc::clone(partition), lane);
@@ -124,6 +146,7 @@ impl Pacing {
     pub fn judged(&self, partition: &Partition, latest: Option<Timestamp>, at_end: bool) {
         if let Some(lane) = self.lanes().get_mut(partition) {
             lane.unjudged = lane.unjudged.saturating_sub(1);
+            lane.heard = true;
             // Told or not: one that delivers without times is not waited for as one that is new.
             if lane.latest.is_none() && latest.is_none() {
                 lane.at_end = true;
@@ -239,6 +262,10 @@ impl Pacing {
             return Turn::Wait(now + self.limits.patience);
         }
         Turn::Go
+    }
+
+    fn unlisted(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.unlisted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lanes(&self) -> MutexGuard<'_, BTreeMap<Arc<Partition>, Lane>> {
@@ -410,5 +437,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn it_is_complete_when_something_of_every_partition_was_judged() {
+        let pacing = Pacing::new(Limits {
+            ahead: SignedDuration::from_mins(1),
+            pause: Duration::from_secs(1),
+            patience: Duration::from_secs(1),
+        });
+        let partition = |id: &str| {
+            Arc::new(Partition {
+                source: "hub".into(),
+                id: id.into(),
+            })
+        };
+        pacing.expect("hub".into());
+        assert!(!pacing.is_complete());
+        pacing.open(&partition("0"));
+        pacing.open(&partition("1"));
+        pacing.listed("hub");
+        pacing.judged(&partition("0"), Some(Timestamp::UNIX_EPOCH), false);
+        assert!(!pacing.is_complete());
+        // An empty batch says that there is nothing.
+        pacing.judged(&partition("1"), None, true);
+        assert!(pacing.is_complete());
     }
 }

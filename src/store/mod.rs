@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use serde::Deserialize;
 
+use crate::failpoint::fail_point;
 use crate::source::{Partition, Position};
 
 pub use inspect::{Entry, Inspector, Place, Released};
@@ -103,6 +104,7 @@ impl Store {
         sqlite::make_folder(folder)?;
         sqlite::refuse_network(folder)?;
         let lock = sqlite::Lock::take(folder)?;
+        fail_point!("start.locked");
         let database = folder.join(sqlite::DATABASE);
 
         let mut damage = None;
@@ -110,6 +112,7 @@ impl Store {
             Ok(found) => found,
             Err(StoreError::Damaged(reason)) => {
                 let moved_to = sqlite::move_aside(folder)?;
+                fail_point!("start.moved");
                 damage = Some(Damage {
                     reason,
                     moved_to: Some(moved_to),
@@ -131,6 +134,7 @@ impl Store {
                     .snapshot = Some(path.clone());
             }
             sqlite::create(&mut writer, newest.as_ref().map(|(_, contents)| contents))?;
+            fail_point!("start.created");
             recovered = sqlite::recover(&writer)?;
         }
         if let Some(damage) = &damage {
@@ -138,6 +142,7 @@ impl Store {
         }
 
         recovered.damage = damage;
+        fail_point!("start.opened");
         let delta_bytes = recovered
             .deltas
             .iter()
@@ -173,6 +178,7 @@ impl Store {
                 statement.execute((&*partition.source, &*partition.id, position.0))?;
             }
         }
+        fail_point!("commit.positions");
         let (notifications, evicted) = outbox::add(
             &transaction,
             &commit.notifications,
@@ -190,6 +196,12 @@ impl Store {
             now,
             self.config.quarantine_quota,
         )?;
+        fail_point!("commit.inside");
+        fail_point!("commit.disk", StoreError::Full);
+        fail_point!(
+            "commit.damage",
+            StoreError::Damaged("as a test wants it".to_owned())
+        );
         transaction.commit()?;
         if let Some(delta) = &commit.delta {
             self.delta_bytes
@@ -226,10 +238,12 @@ impl Store {
                 state: state.to_vec(),
                 outbox: outbox::undelivered(&transaction)?,
             };
+            fail_point!("snapshot.inside");
             transaction.commit()?;
             self.delta_bytes.store(0, Ordering::Relaxed);
             contents
         };
+        fail_point!("snapshot.committed");
         snapshot::write(&self.config.path, &contents)
     }
 

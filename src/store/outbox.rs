@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, sqlite};
@@ -338,6 +339,39 @@ pub(super) fn counts(connection: &Connection) -> Result<Vec<OutboxCount>, StoreE
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Longest time that a receiver can have asked for, with room to spare.
+const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(2);
+
+/// Reads every row as a delivery would: SQLite's own check is of structure, and one row that cannot
+/// be read would stand in its receiver's way for ever.
+pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
+    let query = "SELECT receiver, notification_id, body, attempts FROM outbox";
+    let mut statement = connection.prepare(query)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let read: rusqlite::Result<(String, String, String, u32)> = row.try_into();
+        let is_whole =
+            read.is_ok_and(|(_, _, body, _)| serde_json::from_str::<IgnoredAny>(&body).is_ok());
+        if !is_whole {
+            let reason = "a notification in the outbox cannot be read";
+            return Err(StoreError::Damaged(reason.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Notifications that wait for a time further off than any delay is: the clock was wrong when they
+/// were put off, and nobody would come back to them.
+pub(super) fn forget_impossible_delays(connection: &Connection) -> Result<(), StoreError> {
+    let now = Timestamp::now();
+    let latest = now.saturating_add(LONGEST_DELAY).unwrap_or(Timestamp::MAX);
+    connection.execute(
+        "UPDATE outbox SET due = ?1 WHERE due > ?2",
+        (now.as_millisecond(), latest.as_millisecond()),
+    )?;
+    Ok(())
 }
 
 pub(super) fn forget_delivered(

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::StoreError;
 use super::outbox::Undelivered;
 use super::sqlite::private;
+use crate::failpoint::fail_point;
 
 const FORMAT: &[u8] = b"lanner-snapshot/1\n";
 const CHECKSUM: usize = 32;
@@ -51,17 +52,15 @@ pub(super) fn write(folder: &Path, contents: &Contents) -> Result<(), StoreError
     })?;
     bytes.extend_from_slice(&Sha256::digest(&bytes));
 
-    let mut file = private()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&temporary)
-        .map_err(StoreError::io("make", &temporary))?;
-    file.write_all(&bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(StoreError::io("write", &temporary))?;
+    if let Err(error) = write_durably(&temporary, &bytes) {
+        // On a full disk, half a snapshot would keep the room that commits wait for.
+        let _ = fs::remove_file(&temporary);
+        return Err(StoreError::io("write", &temporary)(error));
+    }
+    fail_point!("snapshot.unnamed");
     fs::rename(&temporary, &path).map_err(StoreError::io("name", &path))?;
     sync_folder(folder)?;
+    fail_point!("snapshot.named");
 
     files.push((number, path));
     for (_, old) in files.iter().rev().skip(KEPT) {
@@ -70,11 +69,21 @@ pub(super) fn write(folder: &Path, contents: &Contents) -> Result<(), StoreError
     Ok(())
 }
 
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = private();
+    let mut file = options.write(true).create(true).truncate(true).open(path)?;
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    file.write_all(first)?;
+    fail_point!("snapshot.half", io::ErrorKind::StorageFull.into());
+    file.write_all(second)?;
+    file.sync_all()
+}
+
 /// The newest snapshot file that is whole; those that are not are said and passed over.
 pub(super) fn newest(folder: &Path) -> Result<Option<(PathBuf, Contents)>, StoreError> {
     for (_, path) in list(folder)?.into_iter().rev() {
-        let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
-        match decode(&bytes) {
+        let read = fs::read(&path).map_err(|error| error.to_string());
+        match read.and_then(|bytes| Ok(decode(&bytes)?)) {
             Ok(contents) => return Ok(Some((path, contents))),
             Err(reason) => tracing::error!(
                 file = %path.display(), reason, "a snapshot cannot be used; trying an older one"

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Recovered;
 use super::snapshot::Contents;
+use crate::failpoint::fail_point;
 use crate::source::{Partition, Position};
 
 pub(super) const DATABASE: &str = "lanner.db";
@@ -269,6 +270,8 @@ pub(super) fn open_whole(database: &Path) -> Result<(Connection, Recovered), Sto
     let recovered = if is_fresh(&connection)? {
         Recovered::default()
     } else {
+        super::outbox::check(&connection)?;
+        super::outbox::forget_impossible_delays(&connection)?;
         recover(&connection)?
     };
     Ok((connection, recovered))
@@ -368,6 +371,7 @@ pub(super) fn create(
         super::outbox::restore(&transaction, &contents.outbox)?;
     }
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    fail_point!("start.creating");
     transaction.commit()?;
     Ok(())
 }
@@ -435,6 +439,9 @@ pub(super) fn move_aside(folder: &Path) -> Result<PathBuf, StoreError> {
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
     let target = folder.join(format!("{INFIX}{stamp}"));
     for suffix in ["", "-wal", "-shm"] {
+        if suffix == "-wal" {
+            fail_point!("start.moving");
+        }
         let from = folder.join(format!("{DATABASE}{suffix}"));
         let mut to = target.clone().into_os_string();
         to.push(suffix);

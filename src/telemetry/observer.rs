@@ -16,6 +16,7 @@ use crate::alert::Alert;
 use crate::alert::Severity;
 use crate::alert::group::Cause;
 use crate::config::Config;
+use crate::decode::Damage;
 use crate::deliver::{self, Death, FailureReason};
 use crate::detect::{Engine, Outcome};
 use crate::pipeline::daemon::Daemon;
@@ -257,6 +258,10 @@ impl live::Observer for Observer {
     fn store_failed(&self, error: &StoreError) {
         self.metrics.commit_failed();
         self.health.set("store", State::Failed(error.to_string()));
+    }
+
+    fn failed_on_match(&self) {
+        self.metrics.quarantined(Damage::Defect, 1);
     }
 
     fn evicted(&self, evicted: &Evicted) {

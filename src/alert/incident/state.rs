@@ -544,7 +544,8 @@ impl Open {
         open.told.at = now.as_second();
         open.told.severity = severity;
         open.owed = false;
-        let incident = open.incident(Status::Open);
+        let mut incident = open.incident(Status::Open);
+        incident.notification_id = format!("{}-{}", incident.notification_id, version(&incident));
         if !open.told.ids.contains(&incident.id) {
             open.told.ids.push(incident.id.clone());
         }
@@ -553,6 +554,20 @@ impl Open {
         }
         incident
     }
+}
+
+/// Names what is said. After a damaged database incidents go on from a snapshot, and the number of a
+/// message that somebody has may be given again, to one that says more: a receiver that knows
+/// messages by their ids would drop it.
+fn version(incident: &Incident) -> String {
+    let steps = incident.steps.iter().map(|step| {
+        let severity = step.severity.as_str();
+        format!("{} {severity} {}", step.alert, step.count)
+    });
+    let steps: Vec<String> = steps.collect();
+    let mut version = Digest128::of(steps.iter().map(|step| step.as_bytes())).hex();
+    version.truncate(8);
+    version
 }
 
 fn digest(cluster: &str, trace: &Trace) -> Digest128 {

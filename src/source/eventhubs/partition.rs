@@ -22,6 +22,7 @@ use super::config::Start;
 use super::confine::Confined;
 use super::error::{Fault, HubError};
 use super::status::{PartitionStatus, State};
+use crate::failpoint::fail_point;
 use crate::source::pacing::{Outlet, Waited};
 use crate::source::{Batch, Chunk, Framing, Partition, Position};
 
@@ -402,7 +403,9 @@ impl PartitionReader {
         else {
             return Ok(());
         };
+        fail_point!("source.received");
         self.send(from, to, chunks, at_end).await?;
+        fail_point!("source.sent");
         self.status.update(|status| {
             status.last_sequence_number = Some(to.0);
             status.last_enqueued = status.last_enqueued.max(Some(to.0));

@@ -80,6 +80,9 @@ pub async fn read_hub(
                     };
                     readers.spawn(reader.run());
                 }
+                if let Some(pacing) = &out.pacing {
+                    pacing.listed(&source);
+                }
                 pace.list
             }
             Err(error) => {

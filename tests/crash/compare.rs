@@ -1,0 +1,80 @@
+//! What two runs remember, compared without regard to the order of entries.
+
+/// The lines of a pretty `Debug` output as a tree by their indentation, with siblings in the order of
+/// their text; fields whose names are in `left_out` are not part of it.
+pub fn canonical(debug: &str, left_out: &[&str]) -> String {
+    let lines: Vec<(usize, &str)> = debug
+        .lines()
+        .map(|line| {
+            let text = line.trim_start();
+            (line.len() - text.len(), text)
+        })
+        .collect();
+    branches(&lines, left_out).join("\n")
+}
+
+fn branches(lines: &[(usize, &str)], left_out: &[&str]) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < lines.len() {
+        let (depth, text) = lines[at];
+        let inner = lines[at + 1..]
+            .iter()
+            .take_while(|(other, _)| *other > depth)
+            .count();
+        let next = at + 1 + inner;
+        let name = text.split_once(": ").map_or("", |(name, _)| name);
+        if !left_out.contains(&name) {
+            let mut branch = vec![format!("{}{text}", " ".repeat(depth))];
+            branch.extend(branches(&lines[at + 1..next], left_out));
+            out.push(branch.join("\n"));
+        }
+        at = next;
+    }
+    out.sort();
+    out
+}
+
+/// The lines that only one of both has, a few of each.
+pub fn difference(left: &str, right: &str) -> String {
+    let only = |one: &str, other: &str, sign: &str| -> Vec<String> {
+        let mut others: std::collections::HashMap<&str, i64> = std::collections::HashMap::new();
+        for line in other.lines() {
+            *others.entry(line).or_default() += 1;
+        }
+        let mut only = Vec::new();
+        for line in one.lines() {
+            let left = others.entry(line).or_default();
+            *left -= 1;
+            if *left < 0 {
+                only.push(format!("{sign} {line}"));
+            }
+        }
+        only.truncate(40);
+        only
+    };
+    [only(left, right, "-"), only(right, left, "+")]
+        .concat()
+        .join("\n")
+}
+
+#[test]
+fn entries_may_come_in_any_order_but_not_be_mixed_up() {
+    #[derive(Debug)]
+    #[expect(dead_code, reason = "read by its Debug")]
+    struct Entry {
+        key: u32,
+        values: Vec<u32>,
+        at: Option<u32>,
+    }
+    let entry = |key, values: &[u32], at| Entry {
+        key,
+        values: values.to_vec(),
+        at: Some(at),
+    };
+    let all = |entries: &[Entry]| canonical(&format!("{entries:#?}"), &["at"]);
+    let one = all(&[entry(1, &[5, 6], 0), entry(2, &[7], 0)]);
+    assert_eq!(one, all(&[entry(2, &[7], 1), entry(1, &[6, 5], 2)]));
+    assert_ne!(one, all(&[entry(2, &[5], 0), entry(1, &[6, 7], 0)]));
+    assert_ne!(one, all(&[entry(1, &[5, 6], 0)]));
+}

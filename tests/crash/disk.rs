@@ -1,0 +1,252 @@
+//! Disks that are full or read-only, real ones and feigned ones, and code of our own that fails, under
+//! the daemon as it runs.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::kills::{check, undisturbed};
+use crate::stream::Stream;
+use crate::world::{Daemon, PATIENCE, World};
+
+/// Set for a test that runs where it may mount.
+const MOUNTS: &str = "LANNER_TEST_MAY_MOUNT";
+
+/// Whether this process may mount. Where it may not, the test named is run by another one that has a
+/// namespace of its own; no rights are needed for that, unless the kernel refuses namespaces to
+/// users, which is said.
+fn may_mount(test: &str) -> bool {
+    if std::env::var_os(MOUNTS).is_some() {
+        return true;
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.arg("-rm");
+        command
+    };
+    let allowed = unshare().arg("true").output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        eprintln!("passed over: this machine lets nobody mount");
+        return false;
+    }
+    let program = std::env::current_exe().expect("we run");
+    let output = unshare()
+        .arg(program)
+        .args(["--exact", test, "--nocapture"])
+        .env(MOUNTS, "1")
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
+}
+
+fn mount(arguments: &[&str], at: &Path) {
+    let status = Command::new("mount").args(arguments).arg(at).status();
+    assert!(status.expect("there is mount").success(), "{arguments:?}");
+}
+
+/// Gives the store a small disk of its own.
+fn small_disk(world: &World) {
+    let store = world.path("store");
+    std::fs::create_dir(&store).expect("a folder");
+    mount(&["-t", "tmpfs", "-o", "size=16m", "none"], &store);
+}
+
+/// Fills the disk to the last byte.
+fn fill(ballast: &Path) {
+    let mut file = File::create(ballast).expect("a file");
+    for size in [1 << 16, 1 << 10, 1] {
+        while file.write_all(&vec![0; size]).is_ok() {}
+    }
+}
+
+async fn until_ready_is(daemon: &Daemon, wanted: u16) -> String {
+    let begun = Instant::now();
+    loop {
+        let (status, text) = daemon.get("/readyz").await;
+        if status == wanted {
+            return text;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{status} {text}; {}",
+            daemon.log()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Publishes a part of the stream and waits until something of it is told.
+async fn begin(world: &mut World, stream: &Stream, fail_points: &str) -> Daemon {
+    let daemon = world.start(fail_points);
+    daemon.started().await;
+    world.publish(stream, stream.messages.len() / 3);
+    let begun = Instant::now();
+    while world.told() < 2 {
+        assert!(begun.elapsed() < PATIENCE, "nothing told; {}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    daemon
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_it_says_so_and_goes_on_when_there_is_room() {
+    if !may_mount("disk::on_a_full_disk_it_says_so_and_goes_on_when_there_is_room") {
+        return;
+    }
+    let stream = Stream::new(31);
+    let expected = undisturbed(&stream).await;
+    let mut world = World::new(&stream).await;
+    small_disk(&world);
+    let daemon = begin(&mut world, &stream, "").await;
+    until_ready_is(&daemon, 200).await;
+
+    let ballast = world.path("store/ballast");
+    fill(&ballast);
+    world.publish(&stream, stream.messages.len() / 3);
+    let text = until_ready_is(&daemon, 503).await;
+    assert!(
+        text.contains("the disk that holds the store is full"),
+        "{text}"
+    );
+    assert_eq!(
+        daemon.get("/livez").await.0,
+        200,
+        "a restart would not help"
+    );
+    std::fs::remove_file(&ballast).expect("it is there");
+    let room = Instant::now();
+    until_ready_is(&daemon, 200).await;
+    println!("ready {:?} after there was room", room.elapsed());
+
+    // The same once more, with a crash on the full disk.
+    fill(&ballast);
+    world.publish(&stream, stream.messages.len() / 6);
+    until_ready_is(&daemon, 503).await;
+    drop(daemon);
+    let again = world.start("");
+    let begun = Instant::now();
+    while !again.is_started() && !again.log().contains("full") {
+        assert!(begun.elapsed() < PATIENCE, "{}", again.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(again);
+    std::fs::remove_file(&ballast).expect("it is there");
+    check(&stream, world, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_read_only_disk_it_does_not_start_and_says_why() {
+    if !may_mount("disk::on_a_read_only_disk_it_does_not_start_and_says_why") {
+        return;
+    }
+    let stream = Stream::new(32);
+    let expected = undisturbed(&stream).await;
+    let mut world = World::new(&stream).await;
+    small_disk(&world);
+    drop(begin(&mut world, &stream, "").await);
+    mount(&["-o", "remount,ro"], &world.path("store"));
+    let daemon = world.start("");
+    let from = world.log().len();
+    let status = daemon.ended().await;
+    assert_eq!(status.code(), Some(1));
+    let log = world.log();
+    let said = &log[from..];
+    assert!(said.contains("Read-only file system"), "{said}");
+    assert!(said.contains("store/lanner"), "it names the file: {said}");
+    mount(&["-o", "remount,rw"], &world.path("store"));
+    check(&stream, world, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_fail_for_a_while_lose_nothing() {
+    let stream = Stream::new(33);
+    let expected = undisturbed(&stream).await;
+    let mut world = World::new(&stream).await;
+    let daemon = begin(
+        &mut world,
+        &stream,
+        "commit.disk=fail@6-9,snapshot.half=fail",
+    )
+    .await;
+    let begun = Instant::now();
+    while !daemon.log().contains("the store refuses a commit") {
+        assert!(begun.elapsed() < PATIENCE, "{}", daemon.log());
+        world.publish(&stream, 3);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    until_ready_is(&daemon, 200).await;
+    // Half a snapshot would keep the room that commits wait for.
+    assert!(daemon.log().contains("the snapshot cannot be written"));
+    assert!(!world.path("store/snapshot.tmp").exists());
+    drop(daemon);
+    check(&stream, world, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_breaks_under_it_ends_the_process_and_the_next_goes_on() {
+    let stream = Stream::new(34);
+    let expected = undisturbed(&stream).await;
+    let mut world = World::new(&stream).await;
+    let mut daemon = world.start("commit.damage=fail@5-");
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = daemon.has_ended() {
+            break status;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", daemon.log());
+        world.publish(&stream, 3);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let log = daemon.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("the store cannot go on; the next start mends it"),
+        "{log}"
+    );
+    check(&stream, world, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_of_ours_that_fails_stops_neither_reading_nor_judging() {
+    let stream = Stream::new(35);
+    let expected = undisturbed(&stream).await;
+
+    // Whole batches fail, their messages by themselves do not: nothing is lost.
+    let mut world = World::new(&stream).await;
+    drop(begin(&mut world, &stream, "work.decoding=panic@2").await);
+    assert!(
+        world.log().contains("the fail point work.decoding"),
+        "{}",
+        world.log()
+    );
+    check(&stream, world, &expected).await;
+
+    // A message fails whatever is tried; a match fails: both are in quarantine, the others are told.
+    let mut world = World::new(&stream).await;
+    let daemon = begin(
+        &mut world,
+        &stream,
+        "work.decoding=panic@1-2,judge.match=panic@3",
+    )
+    .await;
+    until_ready_is(&daemon, 200).await;
+    let (_, metrics) = daemon.get("/metrics").await;
+    let counted = "lanner_records_quarantined_total{reason=\"defect\"} ";
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(counted));
+    let counted: u64 = counted.expect("it is counted").parse().expect("a number");
+    assert!((2..=3).contains(&counted), "{counted}");
+    drop(daemon);
+    world.finish(&stream).await;
+    let outcome = world.outcome(&stream);
+    assert_eq!(outcome.quarantined, counted, "{}", world.log());
+    let lost = expected.alerts.len() - outcome.alerts.len();
+    assert!(lost <= 8, "{lost} alerts of {}", expected.alerts.len());
+}
