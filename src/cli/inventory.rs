@@ -19,6 +19,7 @@ use crate::detect::inventory::import::{Import, Imported};
 use crate::detect::inventory::object::{Kind, Subject};
 use crate::detect::inventory::show::{Reach, Row};
 use crate::detect::inventory::{EVERY_CLUSTER, Inventory};
+use crate::detect::load::Tests;
 use crate::detect::order::Learning;
 use crate::pipeline::memory::Memory;
 use crate::store::{Commit, Store};
@@ -166,7 +167,7 @@ fn counted(imported: &Imported) -> String {
 }
 
 fn load(config: Option<&Path>) -> Result<Setup, Exit> {
-    setup::load(config)
+    setup::load(config, Tests::LeaveOut)
 }
 
 fn import(arguments: &ImportArguments) -> anyhow::Result<Exit> {
@@ -185,7 +186,11 @@ fn import(arguments: &ImportArguments) -> anyhow::Result<Exit> {
     }
     let (store, recovered) = Store::open(&config.store)
         .context("the store cannot be opened; the daemon must be stopped for an import")?;
-    let mut memory = Memory::recover(&recovered, Learning::Own);
+    let (mut memory, is_whole) = Memory::recover(&recovered, Learning::Own);
+    anyhow::ensure!(
+        is_whole,
+        "the state in the store cannot be read whole; let `lanner run` write it anew first"
+    );
     let import = Import {
         cluster: &cluster,
         at: arguments.at.unwrap_or_else(Timestamp::now),
@@ -219,7 +224,11 @@ fn import(arguments: &ImportArguments) -> anyhow::Result<Exit> {
 /// The inventory in the store, also beside a running daemon.
 fn recall(config: &Config) -> anyhow::Result<Memory> {
     let recovered = Store::peek(&config.store)?;
-    Ok(Memory::recover(&recovered, Learning::Own))
+    let (memory, is_whole) = Memory::recover(&recovered, Learning::Own);
+    if !is_whole {
+        eprintln!("lanner: the state in the store cannot be read whole; what could be is shown");
+    }
+    Ok(memory)
 }
 
 /// What a command answers, in one object.
