@@ -186,7 +186,7 @@ fn import(arguments: &ImportArguments) -> anyhow::Result<Exit> {
     }
     let (store, recovered) = Store::open(&config.store)
         .context("the store cannot be opened; the daemon must be stopped for an import")?;
-    let (mut memory, is_whole) = Memory::recover(&recovered, Learning::Own);
+    let (mut memory, is_whole) = Memory::recover(&recovered, Learning::Own, None);
     anyhow::ensure!(
         is_whole,
         "the state in the store cannot be read whole; let `lanner run` write it anew first"
@@ -224,7 +224,7 @@ fn import(arguments: &ImportArguments) -> anyhow::Result<Exit> {
 /// The inventory in the store, also beside a running daemon.
 fn recall(config: &Config) -> anyhow::Result<Memory> {
     let recovered = Store::peek(&config.store)?;
-    let (memory, is_whole) = Memory::recover(&recovered, Learning::Own);
+    let (memory, is_whole) = Memory::recover(&recovered, Learning::Own, None);
     if !is_whole {
         eprintln!("lanner: the state in the store cannot be read whole; what could be is shown");
     }

@@ -228,11 +228,13 @@ pub struct ClusterConfig {
 pub struct DetectorConfig {
     pub enabled: Option<bool>,
     pub severity: Option<Severity>,
-    /// Matches that make a finding, of a threshold.
+    /// Matches that make a finding, of a threshold; of a spike the fewest that may.
     pub count: Option<u64>,
-    /// Of a threshold or sequence.
+    /// Matches that are a spike whatever was before.
+    pub limit: Option<u64>,
+    /// Of a threshold, spike or sequence.
     pub window: Option<Period>,
-    /// How long a first-seen detector learns.
+    /// How long a first-seen detector or a spike learns.
     pub learn: Option<Period>,
     pub quiet_for: Option<Period>,
     pub exceptions: Vec<ExceptionConfig>,

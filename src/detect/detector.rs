@@ -10,6 +10,7 @@ use super::condition::Condition;
 use super::inventory::known::Asked;
 use super::matches::Digest128;
 use super::spec;
+use super::state::window::Counting;
 use super::summary::Summary;
 use crate::alert::{DetectorRef, Severity};
 use crate::config::ExceptionConfig;
@@ -136,6 +137,14 @@ pub enum StateSpec {
         count: u32,
         window: SignedDuration,
     },
+    Spike {
+        key: Vec<Field>,
+        distinct: Option<Field>,
+        count: u32,
+        limit: u32,
+        window: SignedDuration,
+        learn: SignedDuration,
+    },
     Sequence {
         within: SignedDuration,
         steps: Vec<Step>,
@@ -144,6 +153,35 @@ pub enum StateSpec {
         of: Absent,
         after: SignedDuration,
     },
+}
+
+impl StateSpec {
+    /// Of a threshold or spike: by which fields it counts, which values, and how far.
+    pub fn counting(&self) -> Option<(&[Field], Option<Field>, Counting)> {
+        let (key, distinct, count, window, spike) = match self {
+            StateSpec::Threshold {
+                key,
+                distinct,
+                count,
+                window,
+            } => (key, distinct, count, window, false),
+            StateSpec::Spike {
+                key,
+                distinct,
+                limit,
+                window,
+                ..
+            } => (key, distinct, limit, window, true),
+            _ => return None,
+        };
+        let counting = Counting {
+            count: *count,
+            window: *window,
+            distinct: distinct.is_some(),
+            spike,
+        };
+        Some((key, *distinct, counting))
+    }
 }
 
 /// What an absence is of.

@@ -9,10 +9,9 @@ use super::detector::{Detector, Matcher, StateSpec};
 use super::index::{Candidates, DetectorIndex, Index};
 use super::inventory::known::Query;
 use super::inventory::lesson;
-use super::matches::{Digest128, Match, Occurrence, Place, StateKey, elements, texts};
+use super::matches::{self, Digest128, Match, Occurrence, Place, StateKey, elements, texts};
 use super::scratch::Scratch;
 use super::sequence::Followers;
-use super::state::threshold::Hit;
 use crate::alert::Severity;
 use crate::decode::apiserver::Line;
 use crate::event::line::{self, LineKind, LineView};
@@ -350,37 +349,42 @@ fn state_key(
                 values,
             })
         }
-        StateSpec::Threshold {
-            key: fields,
-            distinct: None,
-            ..
-        } => {
-            let key = digest_of(&detector.state_hash.to_le_bytes(), &texts(view, fields));
-            Some(StateKey::Threshold {
-                key,
-                distinct: None,
-            })
-        }
-        StateSpec::Threshold {
-            key: fields,
-            distinct: Some(field),
-            count,
-            window,
-        } => {
+        StateSpec::Threshold { .. } | StateSpec::Spike { .. } => {
+            let (fields, distinct, counting) = detector.state.counting()?;
+            let scope = detector.state_hash.to_le_bytes();
+            let Some(field) = distinct else {
+                return Some(StateKey::Count {
+                    key: digest_of(&scope, &texts(view, fields)),
+                    distinct: None,
+                });
+            };
             let at = time.unwrap_or(Timestamp::UNIX_EPOCH);
-            let hash = scratch.hash(index, view, [fields, std::slice::from_ref(field)]);
-            if scratch.repeats(hash, at, *window) {
+            let hash = scratch.hash(index, view, [fields, std::slice::from_ref(&field)]);
+            if scratch.repeats(hash, at, counting.window) {
                 return None;
             }
-            let key = digest_of(&detector.state_hash.to_le_bytes(), &texts(view, fields));
-            let value = Digest128::of([view.field(*field).text().as_bytes()]).0 as u64;
-            scratch.matched(hash, Hit::new(key, value, true, at, *count, *window));
-            Some(StateKey::Threshold {
+            let key = digest_of(&scope, &texts(view, fields));
+            let value = Digest128::of([view.field(field).text().as_bytes()]).0 as u64;
+            // What an exception covers counts for nothing, however often it comes.
+            if exception(detector, view, time).is_none() {
+                let owner = matches::owner(&view.origin.cluster, &view.event.user.username);
+                scratch.matched(hash, counting.hit(key, owner, value, at));
+            }
+            Some(StateKey::Count {
                 key,
                 distinct: Some(value),
             })
         }
     }
+}
+
+/// Place in the detector's exceptions of the one that covers the event.
+fn exception(detector: &Detector, view: &View<'_>, time: Option<Timestamp>) -> Option<u16> {
+    detector
+        .exceptions
+        .iter()
+        .position(|exception| exception.holds(time, |field| view.field(field)))
+        .map(|at| at as u16)
 }
 
 pub(super) fn digest_of(scope: &[u8], texts: &[String]) -> Digest128 {
@@ -405,15 +409,10 @@ pub(super) fn make_match(
         .unwrap_or(detector.severity)
         .shifted(view.site.severity_shift);
     let known = Query::of(detector, view, raise.is_some()).map(Box::new);
-    let exception = detector
-        .exceptions
-        .iter()
-        .position(|exception| exception.holds(occurrence.time, |field| view.field(field)))
-        .map(|at| at as u16);
     Match {
         detector: index,
         severity,
-        exception,
+        exception: exception(detector, view, occurrence.time),
         group: texts(view, &detector.group_by),
         state,
         summary: detector.summary.render(|field| view.field(field)),

@@ -8,23 +8,34 @@ use super::order::Outcome;
 use super::state::absence::Gap;
 use super::state::first_seen::Answer;
 use super::state::sequence;
+use super::state::spike::{self, Known};
 use crate::event::{Category, Field};
 
-/// Why a threshold raised.
-pub fn threshold(
-    reached: u32,
-    distinct: Option<Field>,
-    count: u32,
-    window: SignedDuration,
-) -> String {
+/// How many within a window.
+pub fn counted(reached: u32, distinct: Option<Field>, window: SignedDuration) -> String {
     let what = match distinct {
         Some(field) => format!("different values of {}", field.name()),
         None => "events".to_owned(),
     };
-    format!(
-        "{reached} {what} within {}; the threshold is {count}",
-        duration_text(window)
-    )
+    format!("{reached} {what} within {}", duration_text(window))
+}
+
+/// Why a spike raised: what was counted, and what was expected on which evidence.
+pub fn spike(answer: &spike::Answer, counted: String) -> String {
+    let bar = answer.bar;
+    match answer.known {
+        Known::Enough { spans, over, usual } => format!(
+            "{counted}; {usual} is usual and fewer than {bar} were to be expected, by the {spans} such spans with any in {}",
+            duration_text(over)
+        ),
+        Known::TooLittle { spans: 0 } => {
+            format!("{counted}; nothing is known of what is usual here, and {bar} are enough")
+        }
+        Known::TooLittle { spans } => format!(
+            "{counted}; only {spans} earlier {} known, too few to say what is usual, and {bar} are enough",
+            if spans == 1 { "span is" } else { "spans are" }
+        ),
+    }
 }
 
 /// What a first-seen answer means, and why; `archive` where all that is known is the archive at hand.

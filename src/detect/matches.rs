@@ -79,6 +79,8 @@ pub struct Occurrence {
     /// client's to choose. Without an auditID, the record's own position.
     pub request: Digest128,
     pub has_audit_id: bool,
+    /// Whose the event is, for the fair bounds of the state operators.
+    pub owner: Owner,
     /// `None` where neither event nor envelope tells a time.
     pub time: Option<Timestamp>,
     pub stage: Stage,
@@ -105,11 +107,6 @@ impl Occurrence {
     /// Event time for the state operators' clock.
     pub fn clock(&self) -> Timestamp {
         self.time.unwrap_or(Timestamp::UNIX_EPOCH)
-    }
-
-    /// Whose the event is, for the fair bounds of the state operators.
-    pub fn owner(&self) -> Owner {
-        owner(&self.cluster, &self.actor.user)
     }
 
     pub(super) fn new(view: &View<'_>, time: Option<Timestamp>, place: Place<'_>) -> Occurrence {
@@ -139,6 +136,7 @@ impl Occurrence {
         Occurrence {
             request,
             has_audit_id,
+            owner: owner(&view.origin.cluster, &event.user.username),
             time,
             stage: event.stage,
             verb: bounded(&event.verb, 64),
@@ -205,9 +203,9 @@ pub(super) fn request(view: &View<'_>, place: Place<'_>) -> Digest128 {
     ])
 }
 
-/// See [`Occurrence::owner`].
+/// Stands for cluster and authenticated user.
 pub(super) fn owner(cluster: &str, user: &str) -> Owner {
-    Digest128::of([cluster.as_bytes(), user.as_bytes()]).0 as u64
+    Digest128::of([cluster.as_bytes(), user.as_bytes()]).0 as Owner
 }
 
 /// Bytes of one text of an alert, of an excerpt, and groups of an actor: enough for every honest
@@ -257,7 +255,8 @@ pub enum StateKey {
         /// Each value and, with the key, its digest.
         values: Vec<(String, Digest128)>,
     },
-    Threshold {
+    /// Of a threshold or spike.
+    Count {
         key: Digest128,
         /// 64 bits of what is counted once only; `None` counts every request.
         distinct: Option<u64>,

@@ -20,6 +20,7 @@ pub mod order;
 pub mod scratch;
 pub mod selftest;
 pub mod sequence;
+pub mod snapshot;
 pub mod spec;
 pub mod state;
 pub mod summary;

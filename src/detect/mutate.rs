@@ -359,6 +359,32 @@ impl Mutants<'_> {
                     });
                 }
             }
+            StateSpec::Spike { distinct, .. } => {
+                for (name, step) in [("+1", 1), ("-1", -1)] {
+                    self.add(format!("spike.count: {name}"), |d| {
+                        if let StateSpec::Spike { count, .. } = &mut d.state {
+                            *count = count.saturating_add_signed(step);
+                        }
+                    });
+                }
+                self.add("spike.limit: as count".to_owned(), |d| {
+                    if let StateSpec::Spike { count, limit, .. } = &mut d.state {
+                        *limit = *count;
+                    }
+                });
+                self.add("spike.window: halved".to_owned(), |d| {
+                    if let StateSpec::Spike { window, .. } = &mut d.state {
+                        *window /= 2;
+                    }
+                });
+                if distinct.is_some() {
+                    self.add("spike.distinct: dropped".to_owned(), |d| {
+                        if let StateSpec::Spike { distinct, .. } = &mut d.state {
+                            *distinct = None;
+                        }
+                    });
+                }
+            }
             StateSpec::Sequence { steps, .. } => self.sequence(steps),
             StateSpec::Absence { .. } => {
                 for (name, times) in [("halved", 1), ("doubled", 4)] {

@@ -14,7 +14,7 @@ use super::detector::{Absent, StateSpec};
 use super::engine::Engine;
 use super::explain;
 use super::index::DetectorIndex;
-use super::inventory::{self, Inventory, known};
+use super::inventory::{Inventory, known};
 use super::matches::{Digest128, Match, Occurrence, StateKey};
 use super::scratch::Counts;
 use super::spec::NewKey;
@@ -22,10 +22,11 @@ use super::state::absence::{self, Absence};
 use super::state::first_seen::{self, Answer, FirstSeen};
 use super::state::held::Held;
 use super::state::recall::Recall;
-use super::state::requests::{Requests, Seen};
+use super::state::requests::Requests;
 use super::state::sequence::{self, Sequences};
+use super::state::spike::{self, Spikes};
 use super::state::streams::Streams;
-use super::state::threshold::{self, Hit, Thresholds};
+use super::state::threshold::Thresholds;
 use super::state::unsure::Unsure;
 use crate::alert::Severity;
 use crate::event::Truth;
@@ -96,18 +97,20 @@ struct Current {
 #[derive(Debug)]
 pub struct Judge {
     learning: Learning,
-    requests: Requests,
-    first_seen: FirstSeen,
-    thresholds: Thresholds,
-    sequences: Sequences,
+    pub(super) requests: Requests,
+    pub(super) first_seen: FirstSeen,
+    pub(super) thresholds: Thresholds,
+    pub(super) spikes: Spikes,
+    pub(super) sequences: Sequences,
     /// Last steps that wait for an earlier one that comes late.
     held: Held,
-    absence: Absence,
-    inventory: Inventory,
+    pub(super) absence: Absence,
+    pub(super) inventory: Inventory,
     /// Matches that a late lesson of the inventory may turn into findings.
     unsure: Unsure,
     /// Seconds of the last tick.
     ticked: Option<i64>,
+    late: u64,
     current: Option<Current>,
     raised: VecDeque<Judgement>,
 }
@@ -129,12 +132,14 @@ impl Judge {
             requests: Requests::new(durable),
             first_seen: FirstSeen::new(durable),
             thresholds: Thresholds::new(durable),
+            spikes: Spikes::new(durable),
             sequences: Sequences::new(durable),
             held: Held::default(),
             absence: Absence::new(durable),
             inventory: Inventory::new(durable),
             unsure: Unsure::default(),
             ticked: None,
+            late: 0,
             current: None,
             raised: VecDeque::new(),
         }
@@ -151,7 +156,10 @@ impl Judge {
             self.first_seen.count(key, events);
         }
         for hit in counts.thresholds {
-            self.thresholds.refresh(hit);
+            match hit.spike {
+                true => self.spikes.refresh(hit),
+                false => self.thresholds.refresh(hit),
+            }
         }
         self.inventory.hear(counts.lessons);
     }
@@ -211,6 +219,7 @@ impl Judge {
             && self.requests.is_duplicate(
                 detector.digest,
                 occurrence.request,
+                occurrence.owner,
                 occurrence.stage,
                 time,
             )
@@ -237,6 +246,10 @@ impl Judge {
                 outcome: Outcome::Counted,
                 reason,
             };
+        }
+        let remembers = !matches!(detector.state, StateSpec::None);
+        if remembers && self.ticked.is_some_and(|ticked| time.as_second() < ticked) {
+            self.late += 1;
         }
         if let (StateSpec::Sequence { within, steps }, StateKey::Sequence(_)) =
             (&detector.state, &found.state)
@@ -267,6 +280,7 @@ impl Judge {
                 let answer = self.first_seen.ask(&first_seen::Ask {
                     scope: *scope,
                     key: *key,
+                    owner: occurrence.owner,
                     values,
                     time,
                     learn,
@@ -278,37 +292,10 @@ impl Judge {
                 }
                 explain::novelty(answer, who, learn.is_none())
             }
-            (
-                StateSpec::Threshold {
-                    distinct,
-                    count,
-                    window,
-                    ..
-                },
-                StateKey::Threshold {
-                    key,
-                    distinct: value,
-                },
-            ) => {
+            (state, StateKey::Count { key, distinct }) => {
                 // The first 64 bits of the request's digest stand for the request.
-                let value_or_request = value.unwrap_or(occurrence.request.0 as u64);
-                let hit = Hit::new(
-                    *key,
-                    value_or_request,
-                    value.is_some(),
-                    time,
-                    *count,
-                    *window,
-                );
-                let reached = self.thresholds.ask(hit);
-                if reached >= *count {
-                    (
-                        Outcome::Alert,
-                        explain::threshold(reached, *distinct, *count, *window),
-                    )
-                } else {
-                    (Outcome::Counted, "the threshold is not reached".to_owned())
-                }
+                let value = distinct.unwrap_or(occurrence.request.0 as u64);
+                self.counted(state, *key, value, &occurrence)
             }
             _ => (Outcome::Alert, detector.description.clone()),
         };
@@ -397,6 +384,49 @@ impl Judge {
         }
     }
 
+    /// A match of a threshold or spike.
+    fn counted(
+        &mut self,
+        state: &StateSpec,
+        key: Digest128,
+        value: u64,
+        occurrence: &Occurrence,
+    ) -> (Outcome, String) {
+        let Some((_, distinct, counting)) = state.counting() else {
+            unreachable!("only what counts has keys to count by");
+        };
+        let hit = counting.hit(key, occurrence.owner, value, occurrence.clock());
+        let counted = |reached| explain::counted(reached, distinct, counting.window);
+        if let StateSpec::Spike { count, learn, .. } = state {
+            let learn = match self.learning {
+                Learning::For(learn) => learn,
+                Learning::Own | Learning::Archive => *learn,
+            };
+            let answer = self.spikes.ask(&spike::Ask {
+                hit,
+                least: *count,
+                learn,
+            });
+            return match answer.is_spike() {
+                true => (
+                    Outcome::Alert,
+                    explain::spike(&answer, counted(answer.reached)),
+                ),
+                false => (
+                    Outcome::Counted,
+                    "no more than was to be expected".to_owned(),
+                ),
+            };
+        }
+        let reached = self.thresholds.ask(hit);
+        if reached >= counting.count {
+            let reason = format!("{}; the threshold is {}", counted(reached), counting.count);
+            (Outcome::Alert, reason)
+        } else {
+            (Outcome::Counted, "the threshold is not reached".to_owned())
+        }
+    }
+
     /// A match of a sequence: a step, where a detector of the step has just found something.
     fn step(
         &mut self,
@@ -425,7 +455,7 @@ impl Judge {
                     detector,
                     &occurrence.audit_id,
                 );
-                let owner = occurrence.owner();
+                let owner = occurrence.owner;
                 Some(sequence::Hit::new(key.key, owner, steps, within, event))
             })
             .collect();
@@ -485,6 +515,12 @@ impl Judge {
         }
     }
 
+    /// Matches of detectors that remember which came later than what was expected: the answers to
+    /// them may have been others in the order of time.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
     /// Remembers which streams a batch had records of.
     pub fn observe(&mut self, streams: &Streams) {
         self.absence.observe(streams);
@@ -501,6 +537,9 @@ impl Judge {
             return;
         }
         self.ticked = Some(now);
+        let millis = now.saturating_mul(1000);
+        self.thresholds.tick(millis);
+        self.spikes.tick(millis);
         for (index, detector) in (0..).zip(&engine.detectors) {
             let StateSpec::Absence { of, after } = detector.state else {
                 continue;
@@ -564,116 +603,4 @@ impl Judge {
             });
         }
     }
-
-    /// What was remembered since the last call.
-    pub fn take_delta(&mut self) -> Delta {
-        Delta {
-            requests: self.requests.take_delta(),
-            first_seen: self.first_seen.take_delta(),
-            thresholds: self.thresholds.take_delta(),
-            sequences: self.sequences.take_delta(),
-            absence: self.absence.take_delta(),
-            inventory: self.inventory.take_delta(),
-        }
-    }
-
-    pub fn apply(&mut self, delta: Delta) {
-        delta
-            .requests
-            .into_iter()
-            .for_each(|seen| self.requests.apply(seen));
-        delta
-            .first_seen
-            .iter()
-            .for_each(|told| self.first_seen.apply(told));
-        delta
-            .thresholds
-            .into_iter()
-            .for_each(|hit| self.thresholds.apply(hit));
-        delta
-            .sequences
-            .into_iter()
-            .for_each(|hit| drop(self.sequences.apply(hit)));
-        self.absence.apply(delta.absence);
-        self.inventory.apply(&delta.inventory);
-    }
-
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            requests: self.requests.all(),
-            first_seen: self.first_seen.snapshot(),
-            thresholds: self.thresholds.snapshot(),
-            sequences: self.sequences.snapshot(),
-            absence: self.absence.snapshot(),
-            inventory: self.inventory.snapshot(),
-        }
-    }
-
-    /// Puts a snapshot into a judge that knows nothing.
-    pub fn restore(&mut self, snapshot: Snapshot) {
-        snapshot
-            .requests
-            .into_iter()
-            .for_each(|seen| self.requests.apply(seen));
-        self.first_seen.restore(snapshot.first_seen);
-        self.thresholds.restore(snapshot.thresholds);
-        self.sequences.restore(snapshot.sequences);
-        self.absence.apply(snapshot.absence);
-        self.inventory.restore(&snapshot.inventory);
-    }
-
-    /// Entries remembered, by operator: requests, first_seen, threshold, sequence, absence, inventory.
-    pub fn entries(&self) -> [(&'static str, usize); 6] {
-        [
-            ("requests", self.requests.len()),
-            ("first_seen", self.first_seen.len()),
-            ("threshold", self.thresholds.len()),
-            ("sequence", self.sequences.len()),
-            ("absence", self.absence.len()),
-            ("inventory", self.inventory.len()),
-        ]
-    }
-
-    /// Entries that a bound pushed out.
-    pub fn evicted(&self) -> u64 {
-        self.requests.evicted()
-            + self.first_seen.evicted()
-            + self.thresholds.evicted()
-            + self.sequences.evicted()
-            + self.absence.evicted()
-            + self.inventory.evicted()
-    }
-}
-
-/// What one batch of matches added to the state.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Delta {
-    requests: Vec<Seen>,
-    first_seen: Vec<first_seen::Told>,
-    thresholds: Vec<threshold::Hit>,
-    sequences: Vec<sequence::Hit>,
-    absence: absence::Snapshot,
-    inventory: inventory::Delta,
-}
-
-impl Delta {
-    pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
-            && self.first_seen.is_empty()
-            && self.thresholds.is_empty()
-            && self.sequences.is_empty()
-            && self.absence.is_empty()
-            && self.inventory.is_empty()
-    }
-}
-
-/// The whole state, for a snapshot on disk.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Snapshot {
-    requests: Vec<Seen>,
-    first_seen: first_seen::Snapshot,
-    thresholds: threshold::Snapshot,
-    sequences: sequence::Snapshot,
-    absence: absence::Snapshot,
-    inventory: inventory::Snapshot,
 }

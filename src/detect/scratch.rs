@@ -15,7 +15,7 @@ use super::index::DetectorIndex;
 use super::inventory::Lesson;
 use super::matches::Digest128;
 use super::state::recall::Recall;
-use super::state::threshold::{COALESCED_SHARE, Hit};
+use super::state::window::{COALESCED_SHARE, Hit};
 use crate::event::{Field, View};
 
 /// Slots of the memory: a power of two. Each is 32 bytes; together they fit a core's cache.
@@ -48,7 +48,7 @@ struct Slot {
     events: u32,
 }
 
-/// A distinct value of a threshold's key that was met in this batch.
+/// A distinct value of a key that was met in this batch.
 #[derive(Debug)]
 struct Repeat {
     /// When the last event of it became a match; milliseconds.
@@ -62,7 +62,7 @@ struct Repeat {
 pub struct Counts {
     /// Events of a first-seen key.
     pub first_seen: Vec<(Digest128, u64)>,
-    /// Latest events of values that were met again and again.
+    /// Latest events of values that thresholds and spikes met again and again.
     pub thresholds: Vec<Hit>,
     /// For the inventory.
     pub lessons: Vec<Lesson>,
@@ -150,7 +150,7 @@ impl Scratch {
     }
 
     /// Whether an event of a distinct value came so soon after the last that it cannot be the one
-    /// to reach a threshold; then only its time is remembered.
+    /// to reach a count; then only its time is remembered.
     pub(super) fn repeats(&mut self, hash: u64, time: Timestamp, window: SignedDuration) -> bool {
         if self.recall.is_none() {
             return false;
@@ -167,7 +167,7 @@ impl Scratch {
         }
     }
 
-    /// Remembers a match of a threshold, for [`Scratch::repeats`].
+    /// Remembers a match that counts a distinct value, for [`Scratch::repeats`].
     pub(super) fn matched(&mut self, hash: u64, hit: Hit) {
         if self.recall.is_some() {
             self.repeats.insert(

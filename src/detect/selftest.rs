@@ -4,6 +4,7 @@
 //! [`crate::decode`], and judged in the order of the clock. `lanner detectors test` and the
 //! project's own tests run all of them; a site runs those of its own files.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +16,7 @@ use super::detector::{Detector, StateSpec};
 use super::engine::Engine;
 use super::inventory::{Lesson, lesson};
 use super::load::merge_tables;
-use super::matches::{Match, Place};
+use super::matches::{Digest128, Match, Place};
 use super::order::{Judge, Learning, Outcome};
 use super::scratch::{Counts, Scratch};
 use super::spec::{Expect, Test};
@@ -28,6 +29,12 @@ use crate::source::{Chunk, Framing, Partition};
 
 /// When the first event of a test happens.
 const BEGIN: &str = "2026-11-20T10:00:00Z";
+
+/// How far apart the partitions may be, as by default; how many there are, and how often the records
+/// are put on them anew.
+const LATENESS: SignedDuration = SignedDuration::from_mins(2);
+const PARTITIONS: u64 = 4;
+const SHUFFLES: u64 = 6;
 
 /// One test that did not end as it says.
 #[derive(Debug, Clone)]
@@ -77,6 +84,7 @@ pub struct Case<'t> {
     records: Bytes,
     /// What the records teach the inventory; read when first asked for.
     lessons: OnceLock<Vec<Lesson>>,
+    since: SignedDuration,
 }
 
 /// The detector's tests with their names, one for each combination that `each` asks for; or why a
@@ -102,6 +110,10 @@ pub fn cases<'t>(
                         sites: sites_of(sites, test)?,
                         records: Bytes::from(records),
                         lessons: OnceLock::new(),
+                        since: match &test.since {
+                            Some(since) => duration::parse(since.trim_start_matches('+'))?,
+                            None => SignedDuration::ZERO,
+                        },
                     })
                 };
                 (name, case())
@@ -111,7 +123,8 @@ pub fn cases<'t>(
 }
 
 impl Case<'_> {
-    /// Whether `detector`, one of `engine`, does with the records what the test expects.
+    /// Whether `detector`, one of `engine`, does with the records what the test expects, also where
+    /// they come out of order.
     pub fn run(&self, engine: &Engine, detector: &Detector) -> Result<(), String> {
         let mut matches = self.matches(engine);
         let steps = match &detector.state {
@@ -122,7 +135,25 @@ impl Case<'_> {
             let id = &engine.detector(found.detector).id;
             *id == detector.id || steps.iter().any(|step| step.detectors.contains(id))
         });
-        self.verdict(engine, matches)
+        let found = self.verdict(engine, matches.clone())?;
+        let records = matches.chunk_by(|a, b| Arc::ptr_eq(&a.occurrence, &b.occurrence));
+        if records.count() < 2 {
+            return Ok(());
+        }
+        for seed in 0..SHUFFLES {
+            let in_order =
+                |text| format!("partitions apart by less than {LATENESS} (shuffle {seed}): {text}");
+            let shuffled = shuffled(&matches, seed);
+            match self.verdict(engine, shuffled) {
+                Err(message) => return Err(in_order(message)),
+                Ok(other) if other != found => {
+                    let message = format!("alerts of {other:?} instead of {found:?}");
+                    return Err(in_order(message));
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// When there were records, and when the last one came.
@@ -197,8 +228,12 @@ impl Case<'_> {
         matches
     }
 
-    /// Whether the matches become what the test expects of its detector.
-    pub fn verdict(&self, engine: &Engine, matches: Vec<Match>) -> Result<(), String> {
+    /// Whether the matches become what the test expects of its detector; gives the alerts' groups.
+    pub fn verdict(
+        &self,
+        engine: &Engine,
+        matches: Vec<Match>,
+    ) -> Result<BTreeSet<Vec<String>>, String> {
         let mut judge = Judge::new(Learning::Own);
         judge.count(Counts {
             lessons: self.lessons().to_vec(),
@@ -222,12 +257,17 @@ impl Case<'_> {
                 judged.push((judgement.outcome, judgement.found));
             }
         }
-        judged.retain(|(_, found)| engine.detector(found.detector).id == self.detector);
+        let since = begin().checked_add(self.since).unwrap_or(Timestamp::MAX);
+        judged.retain(|(_, found)| {
+            engine.detector(found.detector).id == self.detector
+                && (self.since.is_zero() || found.occurrence.clock() >= since)
+        });
         let alerted: Vec<&Match> = judged
             .iter()
             .filter(|(outcome, _)| *outcome == Outcome::Alert)
             .map(|(_, found)| found)
             .collect();
+        let groups = alerted.iter().map(|found| found.group.clone()).collect();
         match (self.test.expect, alerted.first()) {
             (Expect::Alert, None) => {
                 let seen: Vec<&str> = judged.iter().map(|(outcome, _)| outcome.as_str()).collect();
@@ -242,9 +282,9 @@ impl Case<'_> {
                 Some(wanted) if !alerted.iter().any(|found| found.severity == wanted) => Err(
                     format!("expected severity {wanted}, but it was {}", first.severity),
                 ),
-                _ => Ok(()),
+                _ => Ok(groups),
             },
-            (Expect::Quiet, None) => Ok(()),
+            (Expect::Quiet, None) => Ok(groups),
         }
     }
 }
@@ -254,6 +294,32 @@ fn partition() -> Partition {
         source: "selftest".into(),
         id: "test".into(),
     }
+}
+
+/// The matches as they come from partitions that are apart by less than `lateness`: each keeps the
+/// order of the clock, and a record lies on any of them.
+fn shuffled(matches: &[Match], seed: u64) -> Vec<Match> {
+    let random = |of: u64| {
+        let digest = Digest128::of([&seed.to_le_bytes()[..], &of.to_le_bytes()]);
+        digest.0 as u64
+    };
+    let delay = |partition: u64| match partition {
+        0 => 0,
+        1 => LATENESS.as_millis() as i64 - 1,
+        other => (random(u64::MAX - other) % LATENESS.as_millis() as u64) as i64,
+    };
+    let mut arriving: Vec<(i64, &[Match])> = (0..)
+        .zip(matches.chunk_by(|a, b| Arc::ptr_eq(&a.occurrence, &b.occurrence)))
+        .map(|(record, matches)| {
+            let time = matches[0].occurrence.clock().as_millisecond();
+            (time + delay(random(record) % PARTITIONS), matches)
+        })
+        .collect();
+    arriving.sort_by_key(|(time, _)| *time);
+    arriving
+        .into_iter()
+        .flat_map(|(_, matches)| matches.iter().cloned())
+        .collect()
 }
 
 /// The test's name and what is merged over its events, for each combination of `each`.
@@ -335,15 +401,18 @@ fn events_text(test: &Test, variant: &toml::Table) -> Result<String, String> {
         (None, Some(events)) => events.iter().collect(),
         (None, None) => return Err("has no events".to_owned()),
     };
-    let begin: Timestamp = BEGIN.parse().expect("a valid time");
+    let begin = begin();
     let mut text = String::new();
-    for (index, event) in events.into_iter().enumerate() {
-        let mut event = event.clone();
+    let mut all = Vec::new();
+    for event in events {
+        repeat(event, &mut all)?;
+    }
+    for (index, (mut event, later)) in all.into_iter().enumerate() {
         let after = match event.remove("at") {
             Some(toml::Value::String(at)) => duration::parse(at.trim_start_matches('+'))?,
             Some(_) => return Err("`at` is no text as \"+90s\"".to_owned()),
             None => SignedDuration::ZERO,
-        };
+        } + later;
         merge_tables(&mut event, variant.clone());
         let category = event.remove("category");
         let merged = match event.remove("line") {
@@ -368,6 +437,55 @@ fn events_text(test: &Test, variant: &toml::Table) -> Result<String, String> {
         text.push('\n');
     }
     Ok(text)
+}
+
+fn begin() -> Timestamp {
+    BEGIN.parse().expect("a valid time")
+}
+
+/// Puts the event to `all` as often as it says, each with how much later it is.
+fn repeat(event: &toml::Table, all: &mut Vec<(toml::Table, SignedDuration)>) -> Result<(), String> {
+    let mut event = event.clone();
+    let mut number = |key: &str| match event.remove(key) {
+        Some(toml::Value::Integer(number)) => u32::try_from(number)
+            .map(Some)
+            .map_err(|error| format!("`{key}`: {error}")),
+        Some(_) => Err(format!("`{key}` is no number")),
+        None => Ok(None),
+    };
+    let (times, days) = (number("times")?, number("days")?);
+    let every = match event.remove("every") {
+        Some(toml::Value::String(every)) => duration::parse(&every)?,
+        Some(_) => return Err("`every` is no text as \"90s\"".to_owned()),
+        None => SignedDuration::ZERO,
+    };
+    if times.is_none() && days.is_none() {
+        all.push((event, SignedDuration::ZERO));
+        return Ok(());
+    }
+    for day in 0..days.unwrap_or(1) {
+        for number in 0..times.unwrap_or(1) {
+            let mut value = toml::Value::Table(event.clone());
+            fill_in(&mut value, &number.to_string());
+            if let toml::Value::Table(event) = value {
+                let day = SignedDuration::from_hours(24) * day as i32;
+                all.push((event, day + every * number as i32));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts the number in place of `{n}` in every text.
+fn fill_in(value: &mut toml::Value, number: &str) {
+    match value {
+        toml::Value::String(text) => *text = text.replace("{n}", number),
+        toml::Value::Array(items) => items.iter_mut().for_each(|item| fill_in(item, number)),
+        toml::Value::Table(table) => table
+            .iter_mut()
+            .for_each(|(_, value)| fill_in(value, number)),
+        _ => {}
+    }
 }
 
 /// A line of the API server's own log in its envelope; the stamp in its header becomes `time`.
@@ -447,5 +565,37 @@ fn to_json(value: toml::Value) -> Value {
             .into_iter()
             .map(|(key, value)| (key, to_json(value)))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::load;
+
+    #[test]
+    fn shuffling_moves_records_by_less_than_the_lateness() {
+        let detectors = load::load(&load::shipped(), &[]).expect("the shipped ones load");
+        let engine = Engine::new(detectors, Sites::default());
+        let detector = engine
+            .detectors
+            .iter()
+            .find(|detector| detector.id == "mass-delete")
+            .expect("a shipped detector");
+        let (_, case) = cases(&engine.sites, detector, &[]).remove(0);
+        let matches = case.expect("its first test is made").matches(&engine);
+        let mut moved = 0;
+        for seed in 0..SHUFFLES {
+            let mut latest = Timestamp::MIN;
+            let shuffled = shuffled(&matches, seed);
+            assert_eq!(shuffled.len(), matches.len());
+            for found in &shuffled {
+                let time = found.occurrence.clock();
+                assert!(latest.duration_since(time) < LATENESS || latest < time);
+                moved += usize::from(time < latest);
+                latest = latest.max(time);
+            }
+        }
+        assert!(moved > 100, "{moved} of {} came late", matches.len());
     }
 }

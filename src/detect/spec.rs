@@ -50,6 +50,8 @@ pub struct Spec {
     #[serde(default)]
     pub threshold: Option<Spanned<Threshold>>,
     #[serde(default)]
+    pub spike: Option<Spanned<Spike>>,
+    #[serde(default)]
     pub sequence: Option<Spanned<Sequence>>,
     #[serde(default)]
     pub absence: Option<Spanned<Absence>>,
@@ -155,6 +157,23 @@ pub struct Threshold {
     pub window: Spanned<String>,
 }
 
+/// Raises when a key does far more within a window than it ever does.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spike {
+    pub key: Vec<Spanned<String>>,
+    /// Counts the different values of this field instead of events.
+    #[serde(default)]
+    pub distinct: Option<Spanned<String>>,
+    /// Fewer are never a spike; enough of a key of which too little is known.
+    pub count: u32,
+    /// So many always are one, whatever the key did before.
+    pub limit: u32,
+    pub window: Spanned<String>,
+    /// How far back a key's first activity must lie before its past counts.
+    pub learn: Spanned<String>,
+}
+
 /// Raises when what other detectors find follows one upon the other.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -222,9 +241,13 @@ pub struct Test {
     #[serde(default)]
     pub event: Option<toml::Table>,
     /// As `event`, one after the other; `at` moves an event on the clock (`"+90s"`), `category` says
-    /// in which one it comes.
+    /// in which one it comes. `times` and `every`, and `days`, make many of one: `{n}` in its texts is
+    /// then its number in its day.
     #[serde(default)]
     pub events: Option<Vec<toml::Table>>,
+    /// Findings before it are looked over: they teach what is usual.
+    #[serde(default)]
+    pub since: Option<String>,
     /// A file beside the detector, or under `tests/fixtures/envelopes`, with whole records.
     #[serde(default)]
     pub raw: Option<Spanned<String>>,

@@ -38,7 +38,7 @@ const BATCHES_PER_COMMIT: usize = 256;
 /// How often time is looked at where nothing comes in.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Bytes of deltas after which the state is written anew.
+/// Bytes of deltas after which the state is written anew; where it is large, half its own.
 const DELTAS_PER_SNAPSHOT: u64 = 16 << 20;
 
 /// Time after which the state is written anew where it changed at all: a damaged database costs what
@@ -73,7 +73,7 @@ pub trait Observer: Send + Sync {
     fn evicted(&self, _evicted: &Evicted) {}
     /// Our own code failed on a match, which is in quarantine.
     fn failed_on_match(&self) {}
-    fn state(&self, _entries: &[(&'static str, usize)], _evicted: u64) {}
+    fn state(&self, _memory: &Memory) {}
 }
 
 /// The running pipeline; ends when the senders of its queue are gone.
@@ -107,7 +107,8 @@ impl Live {
             observer,
         } = parts;
         let count = settings.load().config.pipeline.worker_count();
-        let (memory, is_whole) = Memory::recover(recovered, Learning::Own);
+        let (memory, is_whole) =
+            Memory::recover(recovered, Learning::Own, Some(&settings.load().engine));
         // Without a whole snapshot, a damaged database would cost everything.
         let began = Instant::now();
         let next_snapshot = match recovered.snapshot.is_some() && is_whole {
@@ -141,6 +142,10 @@ impl Live {
             progress: BTreeMap::new(),
             next_snapshot,
             no_snapshot_before: began,
+            snapshot_size: recovered
+                .snapshot
+                .as_ref()
+                .map_or(0, |state| state.len() as u64),
         };
         let judge = std::thread::Builder::new()
             .name("judge".to_owned())
@@ -246,6 +251,8 @@ struct Judging {
     next_snapshot: Instant,
     /// After a failure there is a pause, however much is due.
     no_snapshot_before: Instant,
+    /// Bytes of the last one.
+    snapshot_size: u64,
 }
 
 impl Judging {
@@ -501,8 +508,7 @@ impl Judging {
                     for evicted in &committed.evicted {
                         self.observer.evicted(evicted);
                     }
-                    self.observer
-                        .state(&self.memory.entries(), self.memory.evicted());
+                    self.observer.state(&self.memory);
                     fail_point!("commit.after");
                     if committed.notifications > 0 {
                         self.wake.wake();
@@ -530,16 +536,21 @@ impl Judging {
     fn is_snapshot_due(&self) -> bool {
         let deltas = self.store.deltas_size();
         let now = Instant::now();
-        let due = deltas > DELTAS_PER_SNAPSHOT || deltas > 0 && now >= self.next_snapshot;
+        let due = deltas > DELTAS_PER_SNAPSHOT.max(self.snapshot_size / 2)
+            || deltas > 0 && now >= self.next_snapshot;
         due && now >= self.no_snapshot_before || failpoint::is_forced("snapshot.due")
     }
 
     fn snapshot(&mut self) {
         fail_point!("snapshot.before");
-        let written = match self.memory.snapshot() {
-            Ok(state) => self.store.snapshot(&state).map_err(|error| {
-                tracing::error!(%error, "the snapshot cannot be written; the deltas are kept");
-            }),
+        let engine = Arc::clone(&self.settings.load().engine);
+        let written = match self.memory.snapshot(&engine) {
+            Ok(state) => {
+                self.snapshot_size = state.len() as u64;
+                self.store.snapshot(&state).map_err(|error| {
+                    tracing::error!(%error, "the snapshot cannot be written; the deltas are kept");
+                })
+            }
             Err(error) => {
                 tracing::error!(%error, "the state cannot be written as a snapshot");
                 Err(())

@@ -1,13 +1,15 @@
 //! Everything the pipeline remembers, and how it goes to disk and comes back.
 //!
 //! The detectors' state and the open alerts are written together: after each batch what changed,
-//! now and then the whole. Both are postcard with a version in front.
+//! now and then the whole. Both are postcard with a version in front. Of a snapshot that was written
+//! by another program or for other detectors, what still means the same is kept.
 
 use serde::{Deserialize, Serialize};
 
 use crate::alert::group::{self, Groups};
-use crate::detect::Judge;
-use crate::detect::order::{self, Learning};
+use crate::detect::order::Learning;
+use crate::detect::snapshot as judge;
+use crate::detect::{Engine, Judge};
 use crate::store::Recovered;
 
 /// Version of what is written. Another one is not read: the state is learned anew, and that is said.
@@ -21,15 +23,22 @@ pub struct Memory {
 
 #[derive(Serialize, Deserialize)]
 struct Delta {
-    judge: order::Delta,
+    judge: judge::Delta,
     groups: group::Delta,
 }
 
-/// All that is remembered.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Snapshot {
-    judge: order::Snapshot,
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    judge: judge::Snapshot,
     groups: group::Delta,
+}
+
+/// All that is remembered, to be looked at.
+#[derive(Debug)]
+pub struct Contents {
+    /// Read by its `Debug`.
+    pub judge: judge::Contents,
+    pub groups: group::Delta,
 }
 
 impl Memory {
@@ -41,14 +50,29 @@ impl Memory {
     }
 
     /// As it was at the last commit, as far as what the store holds can be read; false where some of
-    /// it cannot.
-    pub fn recover(recovered: &Recovered, learning: Learning) -> (Memory, bool) {
+    /// it cannot. Of `engine`, those detectors are named that now remember otherwise.
+    pub fn recover(
+        recovered: &Recovered,
+        learning: Learning,
+        engine: Option<&Engine>,
+    ) -> (Memory, bool) {
         let mut memory = Memory::new(learning);
         let mut is_whole = true;
         if let Some(snapshot) = &recovered.snapshot {
             match read::<Snapshot>(snapshot) {
                 Ok(snapshot) => {
-                    memory.judge.restore(snapshot.judge);
+                    let changed =
+                        engine.map_or(Vec::new(), |engine| snapshot.judge.changed(engine));
+                    if !changed.is_empty() {
+                        let detectors = changed.join(", ");
+                        tracing::warn!(%detectors, "these detectors remember otherwise than before; they learn anew");
+                    }
+                    let lost = memory.judge.restore(&snapshot.judge);
+                    if !lost.is_empty() {
+                        let operators = lost.join(", ");
+                        is_whole = false;
+                        tracing::warn!(%operators, "the snapshot does not hold these as this version writes them; they learn anew");
+                    }
                     memory.groups.apply(snapshot.groups);
                 }
                 Err(error) => {
@@ -90,14 +114,17 @@ impl Memory {
         }
     }
 
-    pub fn snapshot(&self) -> Result<Vec<u8>, postcard::Error> {
-        write(&self.contents())
+    pub fn snapshot(&self, engine: &Engine) -> Result<Vec<u8>, postcard::Error> {
+        write(&Snapshot {
+            judge: self.judge.snapshot(engine)?,
+            groups: self.groups.snapshot(),
+        })
     }
 
-    /// Entries come in no particular order.
-    pub fn contents(&self) -> Snapshot {
-        Snapshot {
-            judge: self.judge.snapshot(),
+    /// All that is remembered; entries come in no particular order.
+    pub fn contents(&self) -> Contents {
+        Contents {
+            judge: self.judge.contents(),
             groups: self.groups.snapshot(),
         }
     }
@@ -108,6 +135,11 @@ impl Memory {
         entries.push(("alerts", self.groups.len()));
         entries.push(("incidents", self.groups.incidents.len()));
         entries
+    }
+
+    /// Matches that came later than what was expected.
+    pub fn late(&self) -> u64 {
+        self.judge.late()
     }
 
     /// Entries that a bound pushed out.

@@ -104,6 +104,7 @@ pub struct Metrics {
     commit_failures: Counter,
     state_entries: Family<Operator, Gauge>,
     state_evicted: Counter,
+    state_late: Counter,
     notified: Family<CauseOnly, Counter>,
     hub_counts: [Family<Hub, Counter>; HUB_COUNTS.len()],
     hub_faults: Family<HubFault, Counter>,
@@ -174,6 +175,7 @@ impl Metrics {
             commit_failures: Counter::default(),
             state_entries: Family::default(),
             state_evicted: Counter::default(),
+            state_late: Counter::default(),
             notified: Family::default(),
             hub_counts: Default::default(),
             hub_faults: Family::default(),
@@ -284,6 +286,11 @@ impl Metrics {
             "state_evicted",
             "Entries that a bound pushed out of the detectors' memory",
             self.state_evicted.clone(),
+        );
+        r.register(
+            "state_late",
+            "Matches that came later than the lateness allows, to detectors that remember",
+            self.state_late.clone(),
         );
         r.register(
             "alert_notifications",
@@ -512,6 +519,11 @@ impl Metrics {
     /// Counts since the start, of all operators together.
     pub fn state_evicted(&self, evicted: u64) {
         raise(&self.state_evicted, evicted);
+    }
+
+    /// Counts since the start.
+    pub fn state_late(&self, late: u64) {
+        raise(&self.state_late, late);
     }
 
     /// `operator` is of a closed set.

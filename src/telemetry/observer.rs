@@ -21,6 +21,7 @@ use crate::deliver::{self, Death, FailureReason};
 use crate::detect::{Engine, Outcome};
 use crate::pipeline::daemon::Daemon;
 use crate::pipeline::live;
+use crate::pipeline::memory::Memory;
 use crate::pipeline::tally::Tally;
 use crate::source::Partition;
 use crate::source::eventhubs::{HubSnapshot, PartitionSnapshot, State as HubState};
@@ -274,11 +275,12 @@ impl live::Observer for Observer {
         );
     }
 
-    fn state(&self, entries: &[(&'static str, usize)], evicted: u64) {
-        for (operator, count) in entries {
-            self.metrics.state_entries(operator, *count as u64);
+    fn state(&self, memory: &Memory) {
+        for (operator, count) in memory.entries() {
+            self.metrics.state_entries(operator, count as u64);
         }
-        self.metrics.state_evicted(evicted);
+        self.metrics.state_evicted(memory.evicted());
+        self.metrics.state_late(memory.late());
     }
 }
 

@@ -312,7 +312,7 @@ receivers = ["webhook.incidents"]
             .collect();
         positions.sort();
         assert_eq!(positions, self.last());
-        let (memory, is_whole) = Memory::recover(&recovered, Learning::Own);
+        let (memory, is_whole) = Memory::recover(&recovered, Learning::Own, None);
         assert!(is_whole, "the state can be read");
         // What depends on the clock on the wall: when somebody was told, and so under which ids;
         // and in which batch an event came, and so whether it was left out as no news.

@@ -47,6 +47,7 @@ fn judgement(
     let occurrence = Occurrence {
         request: Digest128::of([audit_id.as_bytes()]),
         has_audit_id: true,
+        owner: 0,
         time: Some(time),
         stage: Stage::ResponseComplete,
         verb: "get".to_owned(),

@@ -244,6 +244,22 @@ fn memory(page: &mut Page, spec: &Spec) {
             codes(values(&threshold.key), "and"),
         ));
     }
+    if let Some(spike) = &spec.spike {
+        let spike = spike.get_ref();
+        let what = match &spike.distinct {
+            Some(field) => format!("different values of `{}`", field.get_ref()),
+            None => "such events".to_owned(),
+        };
+        page.line("");
+        page.line(format!(
+            "Raised at {} {what} within {}, counted by {}; at more where so many are usual for these, after {} of learning; at {} in any case.",
+            spike.count,
+            inline(spike.window.get_ref()),
+            codes(values(&spike.key), "and"),
+            inline(spike.learn.get_ref()),
+            spike.limit,
+        ));
+    }
     if let Some(sequence) = &spec.sequence {
         steps(page, sequence.get_ref());
     }
@@ -316,6 +332,13 @@ fn tuning(page: &mut Page, spec: &Spec) {
         let threshold = threshold.get_ref();
         key("count", &threshold.count.to_string());
         key("window", &format!("{:?}", threshold.window.get_ref()));
+    }
+    if let Some(spike) = &spec.spike {
+        let spike = spike.get_ref();
+        key("count", &spike.count.to_string());
+        key("limit", &spike.limit.to_string());
+        key("window", &format!("{:?}", spike.window.get_ref()));
+        key("learn", &format!("{:?}", spike.learn.get_ref()));
     }
     if let Some(first) = &spec.first_seen {
         key("learn", &format!("{:?}", first.get_ref().learn.get_ref()));

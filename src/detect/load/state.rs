@@ -1,16 +1,22 @@
 //! Checks what a detector remembers: the one operator that its file may name.
 
+use std::ops::RangeInclusive;
+
 use jiff::SignedDuration;
 use toml::Spanned;
 
 use super::check::{Check, names};
 use crate::config::duration;
 use crate::detect::detector::{Absent, StateSpec, Step};
-use crate::detect::spec::{Absence, FirstSeen, Sequence, Spec, Threshold};
+use crate::detect::spec::{Absence, FirstSeen, Sequence, Spec, Spike, Threshold};
 use crate::event::fact::{Bits, Group};
 
 /// The longest window a detector may have: every match within it is remembered.
 const MAX_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Spans that a key's past is cut into; those of a quarter of an hour are kept one by one.
+const SPANS: RangeInclusive<SignedDuration> =
+    SignedDuration::from_mins(1)..=SignedDuration::from_hours(24);
 
 /// Streams are known to the minute, and for three days.
 const SHORTEST_ABSENCE: SignedDuration = SignedDuration::from_mins(3);
@@ -25,6 +31,7 @@ impl Check<'_> {
         let operators: Vec<_> = [
             ("first_seen", spec.first_seen.as_ref().map(Spanned::span)),
             ("threshold", spec.threshold.as_ref().map(Spanned::span)),
+            ("spike", spec.spike.as_ref().map(Spanned::span)),
             ("sequence", spec.sequence.as_ref().map(Spanned::span)),
             ("absence", spec.absence.as_ref().map(Spanned::span)),
         ]
@@ -41,6 +48,8 @@ impl Check<'_> {
             self.first_seen(first_seen.get_ref())
         } else if let Some(threshold) = &spec.threshold {
             self.threshold(threshold)
+        } else if let Some(spike) = &spec.spike {
+            self.spike(spike)
         } else if let Some(sequence) = &spec.sequence {
             self.sequence(sequence)
         } else if let Some(absence) = &spec.absence {
@@ -54,7 +63,7 @@ impl Check<'_> {
         let state = StateSpec::FirstSeen {
             key: self.fields(&first_seen.key, "first_seen.key"),
             value: self.fields(&first_seen.value, "first_seen.value"),
-            learn: self.learning(&first_seen.learn),
+            learn: self.learning(&first_seen.learn, "first_seen.learn"),
             teach: first_seen.teach.clone(),
             new_key: first_seen.new_key,
         };
@@ -81,6 +90,34 @@ impl Check<'_> {
         let distinct = threshold.distinct.as_ref().map(|name| name.get_ref());
         let key = names(&threshold.key);
         (state, format!("threshold {key:?} {distinct:?}"))
+    }
+
+    fn spike(&mut self, spanned: &Spanned<Spike>) -> (StateSpec, String) {
+        let spike = spanned.get_ref();
+        if spike.count < 2 || spike.limit <= spike.count {
+            let message =
+                "leaves nothing to be a spike: `limit` must be above `count`, and that above 1";
+            self.problem(spanned, "spike.limit", message, None);
+        }
+        let window = self.window(&spike.window, "spike.window");
+        if !SPANS.contains(&window) {
+            let help = Some("from 1m to 24h".into());
+            self.problem(&spike.window, "spike.window", "is no possible span", help);
+        }
+        let state = StateSpec::Spike {
+            key: self.fields(&spike.key, "spike.key"),
+            distinct: spike
+                .distinct
+                .as_ref()
+                .and_then(|name| self.field(name, "spike.distinct")),
+            count: spike.count,
+            limit: spike.limit,
+            window,
+            learn: self.learning(&spike.learn, "spike.learn"),
+        };
+        let distinct = spike.distinct.as_ref().map(|name| name.get_ref());
+        let key = names(&spike.key);
+        (state, format!("spike {key:?} {distinct:?}"))
     }
 
     fn sequence(&mut self, spanned: &Spanned<Sequence>) -> (StateSpec, String) {
@@ -173,10 +210,10 @@ impl Check<'_> {
     }
 
     /// A learning time may be zero: then everything that was not seen is new.
-    fn learning(&mut self, text: &Spanned<String>) -> SignedDuration {
+    fn learning(&mut self, text: &Spanned<String>, key: &str) -> SignedDuration {
         match duration::parse(text.get_ref()) {
             Ok(zero) if zero.is_zero() => zero,
-            _ => self.duration(text, "first_seen.learn"),
+            _ => self.duration(text, key),
         }
     }
 }

@@ -40,6 +40,27 @@ pub fn tune(detector: &mut Detector, tuning: &DetectorConfig) -> Vec<Diagnostic>
                 *window = tuned.signed();
             }
         }
+        StateSpec::Spike {
+            count,
+            limit,
+            window,
+            learn,
+            ..
+        } => {
+            if let Some(tuned) = tuning.count {
+                *count = u32::try_from(tuned).unwrap_or(u32::MAX);
+            }
+            if let Some(tuned) = tuning.limit {
+                *limit = u32::try_from(tuned).unwrap_or(u32::MAX);
+            }
+            *limit = (*limit).max(*count);
+            if let Some(tuned) = tuning.window {
+                *window = tuned.signed();
+            }
+            if let Some(tuned) = tuning.learn {
+                *learn = tuned.signed();
+            }
+        }
         StateSpec::Sequence { within, .. } => {
             if let Some(tuned) = tuning.window {
                 *within = tuned.signed();
@@ -65,8 +86,12 @@ pub fn tune(detector: &mut Detector, tuning: &DetectorConfig) -> Vec<Diagnostic>
             }
         }
     }
+    if tuning.limit.is_some() && !matches!(detector.state, StateSpec::Spike { .. }) {
+        misfit("limit", "spike");
+    }
     match (&mut detector.state, tuning.learn) {
         (StateSpec::FirstSeen { learn, .. }, Some(tuned)) => *learn = tuned.signed(),
+        (StateSpec::Spike { .. }, Some(_)) => {}
         (_, Some(_)) => misfit("learn", "learning time"),
         (_, None) => {}
     }

@@ -3,19 +3,30 @@
 //! A cluster is watched for the detector's `learn` time before anything is raised. After it, a key
 //! never seen is one finding, and the values it shows while it settles are learned, so that a new
 //! colleague is one alert and not twenty.
+//!
+//! A million pairs cost about 35 bytes each, and 50 more for each key; `benches/state.rs` measures it.
 
-use std::collections::HashMap;
+use std::{fmt, mem};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::BoundedMap;
+use super::fair::{FairMap, Owner};
+use super::pack::{Packed, digest};
 use super::recall::{Pairs, Recall};
+use crate::detect::load::hex;
 use crate::detect::matches::Digest128;
 
 /// Keys, and pairs of key and value, kept at most over all detectors.
 const KEY_LIMIT: usize = 1 << 20;
 const PAIR_LIMIT: usize = 1 << 21;
+
+/// Clusters times detectors, and keys that were counted and not judged yet.
+const SCOPE_LIMIT: usize = 1 << 16;
+const PENDING_LIMIT: usize = 1 << 16;
+
+/// The year 2015: nothing of Kubernetes is older, and a false time must not end the learning.
+const OLDEST: i64 = 1_420_070_400;
 
 /// Values kept for one key: beyond it, one identity would push others' out.
 const VALUES_PER_KEY: u32 = 4096;
@@ -26,31 +37,39 @@ const SETTLE: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Debug)]
 pub struct FirstSeen {
     /// When each (detector, cluster) was first told of anything; seconds.
-    watched_since: HashMap<Digest128, i64>,
-    keys: BoundedMap<Key>,
+    watched_since: FairMap<i64>,
+    keys: FairMap<Key>,
     pairs: Pairs,
+    /// Events of keys that are not known yet: workers count before the first of them is judged.
+    pending: FairMap<u64>,
+    /// Values that a key had no room for.
+    refused: u64,
     fresh: Option<Vec<Told>>,
 }
 
-/// What is known of a key; times in seconds.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+/// What is known of a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Key {
-    /// `None` while its events were counted and none has been judged.
-    first: Option<i64>,
-    count: u64,
+    /// Seconds since 1970, from 1 to the year 2106.
+    first: u32,
     values: u32,
+    count: u64,
 }
 
 /// What one match or one batch told, for the state's delta.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Told {
     Seen {
+        #[serde(with = "digest")]
         scope: u128,
+        #[serde(with = "digest")]
         key: u128,
-        values: Vec<u128>,
+        owner: u32,
+        values: Packed,
         at: i64,
     },
     Counted {
+        #[serde(with = "digest")]
         key: u128,
         events: u64,
     },
@@ -61,6 +80,8 @@ pub struct Ask<'a> {
     /// The detector's state in the cluster.
     pub scope: Digest128,
     pub key: Digest128,
+    /// Whose event it is.
+    pub owner: Owner,
     pub values: &'a [(String, Digest128)],
     pub time: Timestamp,
     /// How long to learn; `None` says that everything before is the archive at hand, so that a
@@ -93,10 +114,17 @@ pub enum Answer {
 impl FirstSeen {
     /// With `durable`, what is remembered is also kept for [`FirstSeen::take_delta`].
     pub fn new(durable: bool) -> FirstSeen {
+        FirstSeen::bounded(durable, KEY_LIMIT, PAIR_LIMIT)
+    }
+
+    /// With other bounds than the shipped ones.
+    pub fn bounded(durable: bool, keys: usize, pairs: usize) -> FirstSeen {
         FirstSeen {
-            watched_since: HashMap::new(),
-            keys: BoundedMap::new(KEY_LIMIT),
-            pairs: Pairs::new(PAIR_LIMIT),
+            watched_since: FairMap::new(SCOPE_LIMIT),
+            keys: FairMap::new(keys),
+            pairs: Pairs::new(pairs),
+            pending: FairMap::new(PENDING_LIMIT),
+            refused: 0,
             fresh: durable.then(Vec::new),
         }
     }
@@ -115,20 +143,25 @@ impl FirstSeen {
             .copied()
             .unwrap_or(now)
             .min(now);
-        let key = self.keys.get(&ask.key).copied().unwrap_or_default();
+        let known = self.keys.get(&ask.key).copied();
+        let key = known.unwrap_or_else(|| Key {
+            count: self.pending.get(&ask.key).copied().unwrap_or_default(),
+            ..Key::default()
+        });
         let novel: Vec<&(String, Digest128)> = ask
             .values
             .iter()
             .filter(|(_, pair)| !self.pairs.contains(pair))
             .collect();
 
-        let answer = if novel.is_empty() && key.first.is_some() {
+        let answer = if novel.is_empty() && known.is_some() {
             Answer::Known
         } else if ask.teach {
             Answer::Learning
         } else {
             let learning = ask.learn.is_some_and(|learn| now < since + learn.as_secs());
-            match key.first {
+            let first = known.map(|key| i64::from(key.first));
+            match first {
                 _ if learning => Answer::Learning,
                 None if ask.learn.is_none() || ask.learn_keys => Answer::Learning,
                 None => Answer::NewKey {
@@ -143,10 +176,15 @@ impl FirstSeen {
                 },
             }
         };
+        let mut values = Packed::default();
+        for (_, pair) in &novel {
+            values.put(pair.0.to_le_bytes());
+        }
         self.remember(Told::Seen {
             scope: ask.scope.0,
             key: ask.key.0,
-            values: novel.iter().map(|(_, pair)| pair.0).collect(),
+            owner: ask.owner as u32,
+            values,
             at: now,
         });
         answer
@@ -168,30 +206,55 @@ impl FirstSeen {
         match told {
             Told::Counted { key, events } => {
                 let id = Digest128(*key);
-                let mut key = self.keys.get(&id).copied().unwrap_or_default();
-                key.count += events;
-                self.keys.insert(id, key);
+                if let Some(key) = self.keys.get_mut(&id) {
+                    key.count += events;
+                } else if let Some(pending) = self.pending.get_mut(&id) {
+                    *pending += events;
+                } else {
+                    self.pending.sweep(|events| *events == 0);
+                    self.pending.insert(id, id.0 as Owner, *events);
+                }
             }
             Told::Seen {
                 scope,
                 key,
+                owner,
                 values,
                 at,
             } => {
-                let since = self.watched_since.entry(Digest128(*scope)).or_insert(*at);
-                *since = (*since).min(*at);
+                let owner = Owner::from(*owner);
+                self.watch(Digest128(*scope), *at);
                 let id = Digest128(*key);
-                let mut key = self.keys.get(&id).copied().unwrap_or_default();
-                key.first = Some(key.first.map_or(*at, |first| first.min(*at)));
-                for value in values {
-                    let pair = Digest128(*value);
-                    if key.values < VALUES_PER_KEY && !self.pairs.contains(&pair) {
+                let at = (*at).clamp(1, i64::from(u32::MAX)) as u32;
+                let known = self.keys.get(&id).copied();
+                let mut key = known.unwrap_or_else(|| Key {
+                    first: at,
+                    values: 0,
+                    count: self.pending.get_mut(&id).map(mem::take).unwrap_or_default(),
+                });
+                key.first = key.first.min(at);
+                for value in values.records() {
+                    let pair = Digest128(u128::from_le_bytes(*value));
+                    if self.pairs.contains(&pair) {
+                        continue;
+                    }
+                    if key.values < VALUES_PER_KEY {
                         key.values += 1;
-                        self.pairs.insert(pair);
+                        self.pairs.insert(pair, owner);
+                    } else {
+                        self.refused += 1;
                     }
                 }
-                self.keys.insert(id, key);
+                self.keys.insert(id, owner, key);
             }
+        }
+    }
+
+    fn watch(&mut self, scope: Digest128, at: i64) {
+        let at = at.max(OLDEST);
+        match self.watched_since.get_mut(&scope) {
+            Some(since) => *since = (*since).min(at),
+            None => drop(self.watched_since.insert(scope, 0, at)),
         }
     }
 
@@ -201,34 +264,42 @@ impl FirstSeen {
     }
 
     pub fn snapshot(&self) -> Snapshot {
+        let mut keys = Packed::with_capacity(KEY_BYTES * self.keys.len());
+        for (id, owner, key) in self.keys.iter() {
+            keys.put(id.0.to_le_bytes());
+            keys.put((owner as u32).to_le_bytes());
+            keys.put(key.first.to_le_bytes());
+            keys.put(key.values.to_le_bytes());
+            keys.put(key.count.to_le_bytes());
+        }
+        let counts = self.pending.iter().filter(|(_, _, count)| **count > 0);
         Snapshot {
             watched_since: self
                 .watched_since
                 .iter()
-                .map(|(key, at)| (key.0, *at))
+                .map(|(scope, _, at)| (scope.0, *at))
                 .collect(),
-            keys: self
-                .keys
-                .iter()
-                .map(|(key, value)| (key.0, *value))
-                .collect(),
-            pairs: self.pairs.iter().map(|key| key.0).collect(),
+            pending: counts.map(|(key, _, count)| (key.0, *count)).collect(),
+            keys,
+            pairs: self.pairs.pack(),
         }
     }
 
     /// Puts a snapshot into a state that knows nothing.
     pub fn restore(&mut self, snapshot: Snapshot) {
-        self.watched_since = snapshot
-            .watched_since
-            .into_iter()
-            .map(|(key, at)| (Digest128(key), at))
-            .collect();
-        for (key, value) in snapshot.keys {
-            self.keys.insert(Digest128(key), value);
+        for (scope, at) in snapshot.watched_since {
+            self.watch(Digest128(scope), at);
         }
-        for pair in snapshot.pairs {
-            self.pairs.insert(Digest128(pair));
+        for (key, count) in snapshot.pending {
+            self.pending.insert(Digest128(key), key as Owner, count);
         }
+        let records = snapshot.keys.records::<KEY_BYTES>();
+        self.keys.reserve(records.len());
+        for record in records {
+            let (id, owner, key) = unpack(record);
+            self.keys.insert(id, owner, key);
+        }
+        self.pairs.unpack(&snapshot.pairs);
     }
 
     /// Pairs of key and value remembered.
@@ -241,16 +312,52 @@ impl FirstSeen {
     }
 
     pub fn evicted(&self) -> u64 {
-        self.keys.evicted() + self.pairs.evicted()
+        self.watched_since.evicted()
+            + self.keys.evicted()
+            + self.pairs.evicted()
+            + self.pending.evicted()
+            + self.refused
     }
 }
 
 /// Everything remembered, for a snapshot on disk.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Snapshot {
     watched_since: Vec<(u128, i64)>,
-    keys: Vec<(u128, Key)>,
-    pairs: Vec<u128>,
+    pending: Vec<(u128, u64)>,
+    keys: Packed,
+    pairs: Packed,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.keys.records().iter().map(unpack);
+        let pairs = self.pairs.records::<20>().iter();
+        f.debug_struct("Snapshot")
+            .field("watched_since", &self.watched_since)
+            .field("pending", &self.pending)
+            .field("keys", &keys.collect::<Vec<_>>())
+            .field("pairs", &pairs.map(|pair| hex(pair)).collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// Bytes of a key in a snapshot: digest, owner, first time, values, count.
+const KEY_BYTES: usize = 16 + 4 + 4 + 4 + 8;
+
+fn unpack(record: &[u8; KEY_BYTES]) -> (Digest128, Owner, Key) {
+    let (id, rest) = record.split_first_chunk().expect("sixteen bytes");
+    let (owner, rest) = rest.split_first_chunk().expect("four bytes");
+    let (first, rest) = rest.split_first_chunk().expect("four bytes");
+    let (values, rest) = rest.split_first_chunk().expect("four bytes");
+    let (count, _) = rest.split_first_chunk().expect("eight bytes");
+    let key = Key {
+        first: u32::from_le_bytes(*first),
+        values: u32::from_le_bytes(*values),
+        count: u64::from_le_bytes(*count),
+    };
+    let owner = Owner::from(u32::from_le_bytes(*owner));
+    (Digest128(u128::from_le_bytes(*id)), owner, key)
 }
 
 /// A key that appeared after the learning time and is still new.
@@ -262,6 +369,8 @@ fn settling(first: i64, now: i64, since: i64, learn: Option<SignedDuration>) -> 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ask(state: &mut FirstSeen, key: &str, value: &str, hours: i64) -> Answer {
@@ -270,6 +379,7 @@ mod tests {
         state.ask(&Ask {
             scope: Digest128(1),
             key,
+            owner: 1,
             values: &[(
                 value.to_owned(),
                 Digest128::of([&key.bytes()[..], value.as_bytes()]),
@@ -313,6 +423,92 @@ mod tests {
         ));
     }
 
+    /// As from a user's event of an hour, `minute` minutes into it.
+    fn at(state: &mut FirstSeen, key: u64, value: u64, minute: i64) -> Answer {
+        let key = Digest128::of([&key.to_le_bytes()[..]]);
+        state.count(key, 1);
+        state.ask(&Ask {
+            scope: Digest128(1),
+            key,
+            owner: key.0 as Owner,
+            values: &[(
+                value.to_string(),
+                Digest128::of([&key.bytes()[..], &value.to_le_bytes()]),
+            )],
+            time: Timestamp::from_second(1_700_000_000 + minute * 60).expect("in range"),
+            learn: Some(SignedDuration::from_hours(5)),
+            teach: false,
+            learn_keys: false,
+        })
+    }
+
+    #[test]
+    fn keys_without_end_of_one_identity_leave_others_alone() {
+        let mut state = FirstSeen::bounded(false, 1 << 14, 1 << 15);
+        let see = |state: &mut FirstSeen, key: u64, owner: Owner| {
+            let key = Digest128::of([&key.to_le_bytes()[..]]);
+            state.count(key, 1);
+            state.ask(&Ask {
+                scope: Digest128(1),
+                key,
+                owner,
+                values: &[(String::new(), Digest128::of([&key.bytes()[..]]))],
+                time: Timestamp::from_second(1_700_000_000).expect("in range"),
+                learn: Some(SignedDuration::from_hours(5)),
+                teach: false,
+                learn_keys: false,
+            })
+        };
+        for other in 0..1_000 {
+            see(&mut state, other, other * 0x9e37_79b9);
+        }
+        for made_up in 0..100_000 {
+            see(&mut state, 1_000_000 + made_up, 12_345);
+        }
+        assert!(state.len() <= 1 << 15 && state.keys.len() == 1 << 14);
+        assert!(state.evicted() >= 101_000 - (1 << 14));
+        for other in 0..1_000 {
+            assert_eq!(see(&mut state, other, 0), Answer::Known, "{other}");
+        }
+    }
+
+    proptest! {
+        /// Away from the end of the learning time, what is new does not depend on the order of
+        /// events that lie less than two minutes apart.
+        #[test]
+        fn the_order_of_arrival_does_not_matter(
+            events in proptest::collection::vec((0_u64..6, 0_u64..6, 0_i64..40, 10_i64..50, 0_i64..120), 1..150),
+        ) {
+            let mut events: Vec<(i64, i64, u64, u64)> = events
+                .into_iter()
+                .map(|(key, value, hour, minute, late)| (hour * 60 + minute, late, key, value))
+                .collect();
+            let novel = |events: &[(i64, i64, u64, u64)]| {
+                let mut state = FirstSeen::bounded(false, 1 << 10, 1 << 10);
+                // The clock starts on the hour, and so the learning ends on one.
+                at(&mut state, 99, 99, 0);
+                let mut of_known = std::collections::BTreeSet::new();
+                let mut new_keys = std::collections::BTreeSet::new();
+                let first = |key: u64| events.iter().filter(|event| event.2 == key).map(|event| event.0).min();
+                for (minute, _, key, value) in events {
+                    match at(&mut state, *key, *value, *minute) {
+                        Answer::NewKey { .. } => drop(new_keys.insert(*key)),
+                        // A key that appears later settles for as long, which ends at any minute.
+                        Answer::NewValues { values, .. } if first(*key) < Some(300) => {
+                            of_known.extend(values.into_iter().map(|value| (*key, value)));
+                        }
+                        _ => {}
+                    }
+                }
+                (of_known, new_keys)
+            };
+            events.sort_unstable();
+            let in_order = novel(&events);
+            events.sort_by_key(|(minute, late, ..)| minute * 60 + late);
+            prop_assert_eq!(in_order, novel(&events));
+        }
+    }
+
     #[test]
     fn a_restored_state_answers_alike() {
         let mut state = FirstSeen::new(true);
@@ -320,7 +516,8 @@ mod tests {
         let mut again = FirstSeen::new(false);
         state.take_delta().iter().for_each(|told| again.apply(told));
         let mut restored = FirstSeen::new(false);
-        restored.restore(state.snapshot());
+        let bytes = postcard::to_stdvec(&state.snapshot()).expect("written");
+        restored.restore(postcard::from_bytes(&bytes).expect("read"));
         for state in [&mut again, &mut restored] {
             assert_eq!(ask(state, "alice", "10.0.0.0/24", 60), Answer::Known);
             assert!(matches!(

@@ -10,18 +10,13 @@ use crate::detect::matches::{Digest128, Match};
 /// Matches kept at most: they hold what an alert will show, about a kilobyte each.
 const LIMIT: usize = 1024;
 
-/// How far behind the newest one is kept; more than any sensible `lateness`.
-const KEPT_SECS: i64 = 15 * 60;
-
 #[derive(Debug, Default)]
 pub struct Held(VecDeque<(Digest128, Match)>);
 
 impl Held {
     /// Keeps the match under the key of its sequence.
     pub fn put(&mut self, key: Digest128, found: &Match) {
-        let horizon = found.occurrence.clock().as_second() - KEPT_SECS;
-        let stale = |(_, held): &(_, Match)| held.occurrence.clock().as_second() < horizon;
-        while self.0.len() >= LIMIT || self.0.front().is_some_and(stale) {
+        if self.0.len() >= LIMIT {
             self.0.pop_front();
         }
         self.0.push_back((key, found.clone()));

@@ -3,18 +3,18 @@
 //! Each operator is told of matches by [`crate::detect::order`] and says what they mean. Their
 //! answers converge: events that change places within `lateness` lead to the same findings. Keys are
 //! digests, so that a hostile name costs no more memory than any other; where a bound is reached,
-//! the oldest entry goes and is counted.
+//! the identity with the most entries loses its oldest, and that is counted.
 
 pub mod absence;
-pub mod bounded;
 pub mod fair;
 pub mod first_seen;
 pub mod held;
+pub mod pack;
 pub mod recall;
 pub mod requests;
 pub mod sequence;
+pub mod spike;
 pub mod streams;
 pub mod threshold;
 pub mod unsure;
-
-pub use bounded::BoundedMap;
+pub mod window;

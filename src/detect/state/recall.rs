@@ -2,41 +2,60 @@
 //!
 //! Most events of a first-seen detector show what was seen a thousand times. Workers look here
 //! before they make a match of such an event, and only count it. The answer does not depend on when
-//! they look: what is known here is known to the ordered half whenever the event's turn would come.
+//! they look: what is known here is known to the ordered half whenever the event's turn would come,
+//! unless a bound has pushed it out meanwhile.
 
-use std::collections::VecDeque;
-use std::hash::BuildHasherDefault;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dashmap::DashMap;
+use super::fair::{FairMap, Owner};
+use super::pack::Packed;
+use crate::detect::matches::Digest128;
 
-use crate::detect::matches::{Digest128, DigestHasher};
+/// Parts of the set, each with a lock of its own: a writer keeps few readers waiting, and not for
+/// long where its part has to grow.
+const SHARDS: usize = 32;
+
+type Shard = RwLock<FairMap<()>>;
 
 /// Shared by all workers; written by the ordered half alone.
-#[derive(Debug, Clone, Default)]
-pub struct Recall(Arc<DashMap<Digest128, (), BuildHasherDefault<DigestHasher>>>);
+#[derive(Debug, Clone)]
+pub struct Recall(Arc<[Shard]>);
 
 impl Recall {
     pub fn knows(&self, pair: &Digest128) -> bool {
-        self.0.contains_key(pair)
+        self.read(pair).contains(pair)
+    }
+
+    fn shard(&self, pair: &Digest128) -> &Shard {
+        // Other bits than those by which a shard finds its entries.
+        &self.0[(pair.0 >> 64) as usize % SHARDS]
+    }
+
+    fn read(&self, pair: &Digest128) -> RwLockReadGuard<'_, FairMap<()>> {
+        let shard = self.shard(pair);
+        shard.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, pair: &Digest128) -> RwLockWriteGuard<'_, FairMap<()>> {
+        let shard = self.shard(pair);
+        shard.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The pairs behind a [`Recall`], bounded: the one first put in goes first.
+/// The pairs behind a [`Recall`]: bounded, and fair to those that they are of.
 #[derive(Debug)]
 pub struct Pairs {
     known: Recall,
-    order: VecDeque<Digest128>,
-    limit: usize,
+    len: usize,
     evicted: u64,
 }
 
 impl Pairs {
     pub fn new(limit: usize) -> Pairs {
+        let shard = || RwLock::new(FairMap::new(limit.div_ceil(SHARDS)));
         Pairs {
-            known: Recall::default(),
-            order: VecDeque::new(),
-            limit,
+            known: Recall((0..SHARDS).map(|_| shard()).collect()),
+            len: 0,
             evicted: 0,
         }
     }
@@ -49,30 +68,48 @@ impl Pairs {
         self.known.knows(pair)
     }
 
-    pub fn insert(&mut self, pair: Digest128) {
-        if self.known.0.insert(pair, ()).is_some() {
-            return;
-        }
-        self.order.push_back(pair);
-        if self.order.len() > self.limit
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.0.remove(&oldest);
-            self.evicted += 1;
-        }
+    pub fn insert(&mut self, pair: Digest128, owner: Owner) {
+        let mut shard = self.known.write(&pair);
+        let (len, evicted) = (shard.len(), shard.evicted());
+        shard.insert(pair, owner, ());
+        self.len = self.len - len + shard.len();
+        self.evicted += shard.evicted() - evicted;
     }
 
-    /// In the order in which they were put in.
-    pub fn iter(&self) -> impl Iterator<Item = &Digest128> {
-        self.order.iter()
+    /// All of them, those of one identity and one shard in the order of their age.
+    pub fn pack(&self) -> Packed {
+        let mut packed = Packed::with_capacity(20 * self.len);
+        for shard in self.known.0.iter() {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            for (pair, owner, ()) in shard.iter() {
+                packed.put(pair.0.to_le_bytes());
+                packed.put((owner as u32).to_le_bytes());
+            }
+        }
+        packed
+    }
+
+    /// Puts in what [`Pairs::pack`] gave.
+    pub fn unpack(&mut self, packed: &Packed) {
+        let records = packed.records::<20>();
+        for shard in self.known.0.iter() {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            shard.reserve(records.len() / SHARDS);
+        }
+        for record in records {
+            let (pair, owner) = record.split_at(16);
+            let pair = u128::from_le_bytes(pair.try_into().expect("sixteen bytes"));
+            let owner = u32::from_le_bytes(owner.try_into().expect("four bytes"));
+            self.insert(Digest128(pair), Owner::from(owner));
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.len == 0
     }
 
     /// Pairs that went because of the bound.

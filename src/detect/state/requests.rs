@@ -8,7 +8,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::BoundedMap;
+use super::fair::{FairMap, Owner};
+use super::pack::digest;
 use crate::detect::matches::Digest128;
 use crate::event::Stage;
 
@@ -19,20 +20,22 @@ const STARTED_SECS: i64 = 26 * 3600;
 /// How long an ended one is: the two categories lie on partitions that differ by less.
 const ENDED_SECS: i64 = 15 * 60;
 
-/// Entries kept at most, of each kind: 24 bytes each, and their place in the order.
+/// Entries kept at most, of each kind: 42 bytes each.
 const LIMIT: usize = 1 << 18;
 
 #[derive(Debug)]
 pub struct Requests {
-    started: BoundedMap<i64>,
-    ended: BoundedMap<i64>,
+    started: FairMap<i64>,
+    ended: FairMap<i64>,
     fresh: Option<Vec<Seen>>,
 }
 
 /// A request that a detector matched, for the state's delta.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Seen {
+    #[serde(with = "digest")]
     key: u128,
+    owner: u32,
     at: i64,
     started: bool,
 }
@@ -41,8 +44,8 @@ impl Requests {
     /// With `durable`, what is remembered is also kept for [`Requests::take_delta`].
     pub fn new(durable: bool) -> Requests {
         Requests {
-            started: BoundedMap::new(LIMIT),
-            ended: BoundedMap::new(LIMIT),
+            started: FairMap::new(LIMIT),
+            ended: FairMap::new(LIMIT),
             fresh: durable.then(Vec::new),
         }
     }
@@ -52,6 +55,7 @@ impl Requests {
         &mut self,
         detector: Digest128,
         request: Digest128,
+        owner: Owner,
         stage: Stage,
         time: Timestamp,
     ) -> bool {
@@ -62,6 +66,7 @@ impl Requests {
         }
         let seen = Seen {
             key: key.0,
+            owner: owner as u32,
             at: time.as_second(),
             started: matches!(stage, Stage::ResponseStarted | Stage::RequestReceived),
         };
@@ -83,15 +88,16 @@ impl Requests {
         } else {
             (&mut self.ended, ENDED_SECS)
         };
-        map.insert(Digest128(seen.key), seen.at);
-        map.drop_while(|at| *at < seen.at - remembered);
+        map.sweep(|at| *at < seen.at - remembered);
+        map.insert(Digest128(seen.key), Owner::from(seen.owner), seen.at);
     }
 
     pub fn all(&self) -> Vec<Seen> {
-        let of = |map: &BoundedMap<i64>, started: bool| -> Vec<Seen> {
+        let of = |map: &FairMap<i64>, started: bool| -> Vec<Seen> {
             map.iter()
-                .map(|(key, at)| Seen {
+                .map(|(key, owner, at)| Seen {
                     key: key.0,
+                    owner: owner as u32,
                     at: *at,
                     started,
                 })

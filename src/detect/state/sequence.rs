@@ -16,12 +16,8 @@ use crate::detect::matches::Digest128;
 /// Keys kept at most over all detectors.
 const KEY_LIMIT: usize = 1 << 16;
 
-/// Findings of one step kept for a key: the latest.
+/// Findings of one step kept for a key: those around the latest.
 const KEPT_PER_STEP: usize = 8;
-
-/// How long a finding is kept beyond the window, for others that come late; more than any sensible
-/// `lateness`.
-const KEPT_MILLIS: i64 = 15 * 60 * 1000;
 
 #[derive(Debug)]
 pub struct Sequences {
@@ -180,22 +176,22 @@ impl Chain {
         {
             return Vec::new();
         }
-        let step = event.step;
+        let (step, at) = (event.step, event.at);
         let place = self
             .0
             .partition_point(|known| (known.at, known.step) <= (event.at, event.step));
         self.0.insert(place, event);
-        // What can be part of nothing with a new finding, or with one that comes late.
-        let horizon = self.0.back().map_or(i64::MIN, |last| {
-            last.at.saturating_sub(within + KEPT_MILLIS)
-        });
-        while self.0.front().is_some_and(|first| first.at < horizon) {
-            self.0.pop_front();
-        }
-        if self.0.iter().filter(|known| known.step == step).count() > KEPT_PER_STEP
-            && let Some(oldest) = self.0.iter().position(|known| known.step == step)
-        {
-            self.0.remove(oldest);
+        if self.0.iter().filter(|known| known.step == step).count() > KEPT_PER_STEP {
+            // The farthest from the time at hand: the oldest, or one from the future.
+            let of_step = |known: &Event| known.step == step;
+            let first = self.0.iter().position(of_step).unwrap_or(0);
+            let last = self.0.iter().rposition(of_step).unwrap_or(0);
+            let away = |place: usize| self.0[place].at.abs_diff(at);
+            self.0.remove(if away(last) > away(first) {
+                last
+            } else {
+                first
+            });
         }
         let mut completed = Vec::new();
         for at in 0..self.0.len() {

@@ -1,80 +1,42 @@
 //! Counts in sliding windows of event time: many denials, many secrets, many networks.
 //!
 //! A match is a finding where some window that holds it holds the count, wherever in the order of
-//! arrival it came: late events take their place in the window. Of a value that is distinct, what
-//! comes again and again within an eighth of the window is kept as its first and last event: that
-//! changes no answer to events in order, and bounds what a busy key costs.
+//! arrival it came: late events take their place in the window. Whatever the order, a key has a
+//! finding if and only if one of its windows reaches the count.
 
-use std::collections::VecDeque;
-
-use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::BoundedMap;
+use super::fair::{FairMap, Owner};
+use super::window::{Hit, Window};
 use crate::detect::matches::Digest128;
 
-/// Keys kept at most over all detectors.
+/// Keys kept at most over all detectors, and events of them: 16 bytes each.
 const KEY_LIMIT: usize = 1 << 17;
-
-/// Events kept for a key beyond its count: enough to judge late ones, and a bound on a storm.
-const KEPT_BEYOND_COUNT: usize = 64;
-
-/// Share of the window within which events of one distinct value are as good as one.
-pub const COALESCED_SHARE: i64 = 8;
+const EVENT_LIMIT: usize = 1 << 22;
 
 #[derive(Debug)]
 pub struct Thresholds {
-    windows: BoundedMap<Window>,
+    windows: FairMap<Window>,
+    events: usize,
+    /// The pipeline's time, in milliseconds.
+    clock: i64,
     fresh: Option<Vec<Hit>>,
-}
-
-/// The latest events of a key, by time: milliseconds, and 64 bits of what is counted.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Window {
-    events: VecDeque<(i64, u64)>,
-}
-
-/// One counted event, for the state's delta.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Hit {
-    pub key: u128,
-    /// Milliseconds.
-    pub at: i64,
-    pub value: u64,
-    /// The threshold's count and window (milliseconds), which bound what is kept.
-    pub count: u32,
-    pub window: i64,
-    pub distinct: bool,
-}
-
-impl Hit {
-    pub fn new(
-        key: Digest128,
-        value: u64,
-        distinct: bool,
-        time: Timestamp,
-        count: u32,
-        window: SignedDuration,
-    ) -> Hit {
-        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX / 4);
-        Hit {
-            key: key.0,
-            at: time.as_millisecond(),
-            value,
-            count,
-            window,
-            distinct,
-        }
-    }
 }
 
 impl Thresholds {
     /// With `durable`, what is counted is also kept for [`Thresholds::take_delta`].
     pub fn new(durable: bool) -> Thresholds {
         Thresholds {
-            windows: BoundedMap::new(KEY_LIMIT),
+            windows: FairMap::new(KEY_LIMIT),
+            events: 0,
+            clock: i64::MIN,
             fresh: durable.then(Vec::new),
         }
+    }
+
+    /// Nothing that matters comes from before `clock`, milliseconds.
+    pub fn tick(&mut self, clock: i64) {
+        self.clock = self.clock.max(clock);
     }
 
     /// How many the fullest window that holds the event now holds, exactly where that reaches the
@@ -82,7 +44,7 @@ impl Thresholds {
     pub fn ask(&mut self, hit: Hit) -> u32 {
         self.refresh(hit);
         let window = self.windows.get(&Digest128(hit.key));
-        window.map_or(1, |window| window.fullest_around(&hit))
+        window.map_or(1, |window| window.fullest_around(&hit, hit.count))
     }
 
     /// Remembers an event that cannot be the one to reach the count.
@@ -96,12 +58,28 @@ impl Thresholds {
     pub fn apply(&mut self, hit: Hit) {
         let key = Digest128(hit.key);
         match self.windows.get_mut(&key) {
-            Some(window) => window.insert(&hit),
+            Some(window) => {
+                self.events -= window.len();
+                window.insert(&hit, self.clock);
+                self.events += window.len();
+            }
             None => {
                 let mut window = Window::default();
-                window.insert(&hit);
-                self.windows.insert(key, window);
+                window.insert(&hit, self.clock);
+                self.put(key, Owner::from(hit.owner), window);
             }
+        }
+    }
+
+    fn put(&mut self, key: Digest128, owner: Owner, window: Window) {
+        self.events += window.len();
+        if let Some(gone) = self.windows.insert(key, owner, window) {
+            self.events -= gone.len();
+        }
+        while self.events > EVENT_LIMIT
+            && let Some(gone) = self.windows.evict()
+        {
+            self.events -= gone.len();
         }
     }
 
@@ -114,15 +92,15 @@ impl Thresholds {
         Snapshot(
             self.windows
                 .iter()
-                .map(|(key, window)| (key.0, window.clone()))
+                .map(|(key, owner, window)| (key.0, owner, window.clone()))
                 .collect(),
         )
     }
 
     /// Puts a snapshot into a state that knows nothing.
     pub fn restore(&mut self, snapshot: Snapshot) {
-        for (key, window) in snapshot.0 {
-            self.windows.insert(Digest128(key), window);
+        for (key, owner, window) in snapshot.0 {
+            self.put(Digest128(key), owner, window);
         }
     }
 
@@ -141,86 +119,28 @@ impl Thresholds {
 
 /// Every window, for a snapshot on disk.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Snapshot(Vec<(u128, Window)>);
-
-impl Window {
-    fn insert(&mut self, hit: &Hit) {
-        let event = (hit.at, hit.value);
-        let place = self.events.partition_point(|known| *known <= event);
-        if hit.distinct && place == self.events.len() && place >= 2 {
-            let (before, last) = (self.events[place - 2], self.events[place - 1]);
-            let near = hit.at - before.0 <= hit.window / COALESCED_SHARE;
-            if near && before.1 == hit.value && last.1 == hit.value {
-                self.events[place - 1] = event;
-                return;
-            }
-        }
-        self.events.insert(place, event);
-        // What no window can hold together with a new event, or with one that is a window late.
-        let horizon = self
-            .events
-            .back()
-            .map_or(i64::MIN, |(at, _)| at.saturating_sub(2 * hit.window));
-        let keep = hit.count as usize + KEPT_BEYOND_COUNT;
-        while self.events.len() > keep || self.events.front().is_some_and(|(at, _)| *at < horizon) {
-            self.events.pop_front();
-        }
-    }
-
-    /// Different values in the fullest window that holds an event at `hit.at`.
-    fn fullest_around(&self, hit: &Hit) -> u32 {
-        let from = self
-            .events
-            .partition_point(|(at, _)| *at < hit.at.saturating_sub(hit.window));
-        let to = self
-            .events
-            .partition_point(|(at, _)| *at <= hit.at.saturating_add(hit.window));
-        if to - from < hit.count as usize {
-            return (to - from) as u32;
-        }
-        // A value's count within the window that slides from `from` to `to`.
-        let mut held: Vec<(u64, u32)> = Vec::with_capacity(16);
-        let (mut end, mut fullest) = (from, 0);
-        for begin in from..to {
-            let (start, value) = self.events[begin];
-            if start > hit.at {
-                break;
-            }
-            while end < to && self.events[end].0 - start <= hit.window {
-                let entering = self.events[end].1;
-                match held.iter_mut().find(|(value, _)| *value == entering) {
-                    Some((_, count)) => *count += 1,
-                    None => held.push((entering, 1)),
-                }
-                end += 1;
-            }
-            if start.saturating_add(hit.window) >= hit.at {
-                fullest = fullest.max(held.len());
-            }
-            if let Some(place) = held.iter().position(|(held, _)| *held == value) {
-                held[place].1 -= 1;
-                if held[place].1 == 0 {
-                    held.swap_remove(place);
-                }
-            }
-        }
-        fullest as u32
-    }
-}
+pub struct Snapshot(Vec<(u128, Owner, Window)>);
 
 #[cfg(test)]
 mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::super::window::Counting;
     use super::*;
 
+    fn hit(value: u64, millis: i64) -> Hit {
+        let counting = Counting {
+            count: 3,
+            window: SignedDuration::from_secs(60),
+            distinct: true,
+            spike: false,
+        };
+        let time = Timestamp::from_millisecond(1_700_000_000_000 + millis).expect("in range");
+        counting.hit(Digest128(7), 1, value, time)
+    }
+
     fn ask(state: &mut Thresholds, value: u64, seconds: i64) -> u32 {
-        state.ask(Hit::new(
-            Digest128(7),
-            value,
-            true,
-            Timestamp::from_second(1_700_000_000 + seconds).expect("in range"),
-            3,
-            SignedDuration::from_secs(60),
-        ))
+        state.ask(hit(value, seconds * 1_000))
     }
 
     #[test]
@@ -245,14 +165,7 @@ mod tests {
     fn a_busy_value_neither_fills_the_window_nor_leaves_it() {
         let mut state = Thresholds::new(false);
         for tenth in 0..600 {
-            state.refresh(Hit::new(
-                Digest128(7),
-                1,
-                true,
-                Timestamp::from_millisecond(1_700_000_000_000 + tenth * 100).expect("in range"),
-                3,
-                SignedDuration::from_secs(60),
-            ));
+            state.refresh(hit(1, tenth * 100));
         }
         assert!(ask(&mut state, 2, 61) < 3);
         assert_eq!(ask(&mut state, 3, 62), 3);

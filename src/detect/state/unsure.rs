@@ -11,18 +11,13 @@ use crate::detect::matches::Digest128;
 /// Matches kept at most: they hold what an alert will show, about a kilobyte each.
 const LIMIT: usize = 1024;
 
-/// How far behind the newest one is kept; more than any sensible `lateness`.
-const KEPT_SECS: i64 = 15 * 60;
-
 #[derive(Debug, Default)]
 pub struct Unsure(VecDeque<(Digest128, Match)>);
 
 impl Unsure {
     /// With the digest of the detector's id.
     pub fn put(&mut self, detector: Digest128, found: Match) {
-        let horizon = found.occurrence.clock().as_second() - KEPT_SECS;
-        let stale = |(_, held): &(Digest128, Match)| held.occurrence.clock().as_second() < horizon;
-        while self.0.len() >= LIMIT || self.0.front().is_some_and(stale) {
+        if self.0.len() >= LIMIT {
             self.0.pop_front();
         }
         self.0.push_back((detector, found));

@@ -1,0 +1,311 @@
+//! What a judge remembers, as it goes to disk and comes back: changes after each batch, and the whole
+//! now and then.
+//!
+//! A snapshot has a part for each operator, and each part a version of its own: what this program
+//! does not know is learned anew, and the rest is kept. It also says which state each detector had,
+//! so that a changed detector, whose memory begins anew, can be named.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::detector::StateSpec;
+use super::engine::Engine;
+use super::inventory;
+use super::order::Judge;
+use super::state::pack::Packed;
+use super::state::requests::Seen;
+use super::state::window::Hit;
+use super::state::{absence, first_seen, sequence, spike, threshold};
+
+/// Versions of what the operators write.
+const REQUESTS: (&str, u8) = ("requests", 1);
+const FIRST_SEEN: (&str, u8) = ("first_seen", 1);
+const THRESHOLD: (&str, u8) = ("threshold", 1);
+const SPIKE: (&str, u8) = ("spike", 1);
+const SEQUENCE: (&str, u8) = ("sequence", 1);
+const ABSENCE: (&str, u8) = ("absence", 1);
+const INVENTORY: (&str, u8) = ("inventory", 1);
+
+/// What one batch of matches added to the state.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Delta {
+    requests: Vec<Seen>,
+    first_seen: Vec<first_seen::Told>,
+    thresholds: Vec<Hit>,
+    spikes: Vec<Hit>,
+    sequences: Vec<sequence::Hit>,
+    absence: absence::Snapshot,
+    inventory: inventory::Delta,
+}
+
+impl Delta {
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+            && self.first_seen.is_empty()
+            && self.thresholds.is_empty()
+            && self.spikes.is_empty()
+            && self.sequences.is_empty()
+            && self.absence.is_empty()
+            && self.inventory.is_empty()
+    }
+}
+
+/// What each operator remembers.
+#[derive(Debug)]
+pub struct Contents {
+    requests: Vec<Seen>,
+    first_seen: first_seen::Snapshot,
+    thresholds: threshold::Snapshot,
+    spikes: spike::Snapshot,
+    sequences: sequence::Snapshot,
+    absence: absence::Snapshot,
+    inventory: inventory::Snapshot,
+}
+
+/// The whole state, for a snapshot on disk.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    parts: Vec<Part>,
+    /// Ids of the detectors that remember, and the hashes of what decides their state's meaning.
+    detectors: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Part {
+    operator: String,
+    version: u8,
+    state: Packed,
+}
+
+impl Snapshot {
+    fn put(
+        &mut self,
+        (operator, version): (&str, u8),
+        state: &impl Serialize,
+    ) -> Result<(), postcard::Error> {
+        self.parts.push(Part {
+            operator: operator.to_owned(),
+            version,
+            state: Packed::from(postcard::to_stdvec(state)?),
+        });
+        Ok(())
+    }
+
+    /// `None` where it is missing or cannot be read; then it is named in `lost`.
+    fn take<T: DeserializeOwned>(
+        &self,
+        (operator, version): (&'static str, u8),
+        lost: &mut Vec<&'static str>,
+    ) -> Option<T> {
+        let part = self.parts.iter().find(|part| part.operator == operator);
+        let state = part
+            .filter(|part| part.version == version)
+            .and_then(|part| postcard::from_bytes(part.state.bytes()).ok());
+        if state.is_none() {
+            lost.push(operator);
+        }
+        state
+    }
+
+    /// Detectors that remembered something else when the snapshot was written.
+    pub fn changed(&self, engine: &Engine) -> Vec<String> {
+        let remembering = of_detectors(engine);
+        let changed =
+            |(id, hash): &(&String, &u64)| remembering.get(*id).is_some_and(|known| known != *hash);
+        let ids = self.detectors.iter().filter(changed);
+        ids.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+fn of_detectors(engine: &Engine) -> BTreeMap<String, u64> {
+    engine
+        .detectors
+        .iter()
+        .filter(|detector| !matches!(detector.state, StateSpec::None))
+        .map(|detector| (detector.id.clone(), detector.state_hash))
+        .collect()
+}
+
+impl Judge {
+    /// What was remembered since the last call.
+    pub fn take_delta(&mut self) -> Delta {
+        Delta {
+            requests: self.requests.take_delta(),
+            first_seen: self.first_seen.take_delta(),
+            thresholds: self.thresholds.take_delta(),
+            spikes: self.spikes.take_delta(),
+            sequences: self.sequences.take_delta(),
+            absence: self.absence.take_delta(),
+            inventory: self.inventory.take_delta(),
+        }
+    }
+
+    pub fn apply(&mut self, delta: Delta) {
+        for seen in delta.requests {
+            self.requests.apply(seen);
+        }
+        for told in &delta.first_seen {
+            self.first_seen.apply(told);
+        }
+        for hit in delta.thresholds {
+            self.thresholds.apply(hit);
+        }
+        for hit in delta.spikes {
+            self.spikes.apply(hit);
+        }
+        for hit in delta.sequences {
+            self.sequences.apply(hit);
+        }
+        self.absence.apply(delta.absence);
+        self.inventory.apply(&delta.inventory);
+    }
+
+    /// Everything, entries in no particular order.
+    pub fn contents(&self) -> Contents {
+        Contents {
+            requests: self.requests.all(),
+            first_seen: self.first_seen.snapshot(),
+            thresholds: self.thresholds.snapshot(),
+            spikes: self.spikes.snapshot(),
+            sequences: self.sequences.snapshot(),
+            absence: self.absence.snapshot(),
+            inventory: self.inventory.snapshot(),
+        }
+    }
+
+    pub fn snapshot(&self, engine: &Engine) -> Result<Snapshot, postcard::Error> {
+        let mut snapshot = Snapshot {
+            parts: Vec::new(),
+            detectors: of_detectors(engine),
+        };
+        let contents = self.contents();
+        snapshot.put(REQUESTS, &contents.requests)?;
+        snapshot.put(FIRST_SEEN, &contents.first_seen)?;
+        snapshot.put(THRESHOLD, &contents.thresholds)?;
+        snapshot.put(SPIKE, &contents.spikes)?;
+        snapshot.put(SEQUENCE, &contents.sequences)?;
+        snapshot.put(ABSENCE, &contents.absence)?;
+        snapshot.put(INVENTORY, &contents.inventory)?;
+        Ok(snapshot)
+    }
+
+    /// Puts a snapshot into a judge that knows nothing; gives the operators whose part cannot be
+    /// read, and that therefore learn anew.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Vec<&'static str> {
+        let mut lost = Vec::new();
+        for seen in snapshot
+            .take::<Vec<Seen>>(REQUESTS, &mut lost)
+            .into_iter()
+            .flatten()
+        {
+            self.requests.apply(seen);
+        }
+        if let Some(state) = snapshot.take(FIRST_SEEN, &mut lost) {
+            self.first_seen.restore(state);
+        }
+        if let Some(state) = snapshot.take(THRESHOLD, &mut lost) {
+            self.thresholds.restore(state);
+        }
+        if let Some(state) = snapshot.take(SPIKE, &mut lost) {
+            self.spikes.restore(state);
+        }
+        if let Some(state) = snapshot.take(SEQUENCE, &mut lost) {
+            self.sequences.restore(state);
+        }
+        if let Some(state) = snapshot.take(ABSENCE, &mut lost) {
+            self.absence.apply(state);
+        }
+        if let Some(state) = snapshot.take::<inventory::Snapshot>(INVENTORY, &mut lost) {
+            self.inventory.restore(&state);
+        }
+        lost
+    }
+
+    /// Entries remembered, by operator.
+    pub fn entries(&self) -> [(&'static str, usize); 7] {
+        [
+            ("requests", self.requests.len()),
+            ("first_seen", self.first_seen.len()),
+            ("threshold", self.thresholds.len()),
+            ("spike", self.spikes.len()),
+            ("sequence", self.sequences.len()),
+            ("absence", self.absence.len()),
+            ("inventory", self.inventory.len()),
+        ]
+    }
+
+    /// Entries that a bound pushed out.
+    pub fn evicted(&self) -> u64 {
+        self.requests.evicted()
+            + self.first_seen.evicted()
+            + self.thresholds.evicted()
+            + self.spikes.evicted()
+            + self.sequences.evicted()
+            + self.absence.evicted()
+            + self.inventory.evicted()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+    use super::super::order::Learning;
+    use super::*;
+    use crate::event::Sites;
+
+    fn engine() -> Engine {
+        let detectors = load::load(&load::shipped(), &[]).expect("the shipped ones load");
+        Engine::new(detectors, Sites::default())
+    }
+
+    #[test]
+    fn what_one_operator_wrote_in_another_version_costs_the_others_nothing() {
+        let engine = engine();
+        let mut judge = Judge::durable(Learning::Own);
+        judge.count(super::super::scratch::Counts {
+            thresholds: vec![Hit {
+                key: 7,
+                owner: 1,
+                at: 1_700_000_000_000,
+                value: 1,
+                count: 3,
+                window: 60_000,
+                distinct: true,
+                spike: false,
+            }],
+            ..Default::default()
+        });
+        let mut snapshot = judge.snapshot(&engine).expect("written");
+        let part = |snapshot: &mut Snapshot, operator: &str| {
+            snapshot
+                .parts
+                .iter()
+                .position(|part| part.operator == operator)
+                .expect("every operator has a part")
+        };
+        let first_seen = part(&mut snapshot, "first_seen");
+        snapshot.parts[first_seen].version = 0;
+        let spike = part(&mut snapshot, "spike");
+        snapshot.parts.remove(spike);
+        let mut again = Judge::durable(Learning::Own);
+        assert_eq!(again.restore(&snapshot), ["first_seen", "spike"]);
+        assert_eq!(again.entries(), judge.entries());
+    }
+
+    #[test]
+    fn a_changed_detector_is_named() {
+        let mut engine = engine();
+        let snapshot = Judge::new(Learning::Own)
+            .snapshot(&engine)
+            .expect("written");
+        assert_eq!(snapshot.changed(&engine), [""; 0]);
+        for detector in &mut engine.detectors {
+            if detector.id == "mass-delete" {
+                detector.state_hash ^= 1;
+            }
+        }
+        assert_eq!(snapshot.changed(&engine), ["mass-delete"]);
+    }
+}
