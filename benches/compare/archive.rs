@@ -98,9 +98,7 @@ impl Spread {
             return Some(line.len());
         }
         let (low, high) = (SPREAD[at - 1].0 + 1, SPREAD[at].0);
-        // Small ones are more frequent than large ones within each class.
-        let part = self.random() * self.random();
-        Some(low + ((high - low) as f64 * part) as usize)
+        Some(low + ((high - low) as f64 * self.random()) as usize)
     }
 
     /// From 0 to 1; the same on every run.
@@ -136,7 +134,7 @@ enum Around {
     Metadata,
 }
 
-/// Adds managers until `line` is about `wanted` bytes long, and never longer.
+/// Adds managers until `line` is `wanted` bytes long, or leaves it where not even one fits.
 fn grow(line: &mut Vec<u8>, wanted: usize) {
     let Some((at, around)) = place_to_grow(line) else {
         return;
@@ -175,6 +173,9 @@ fn grow(line: &mut Vec<u8>, wanted: usize) {
     if managers.is_empty() {
         return;
     }
+    // What is still missing makes the first one's name longer.
+    let rest = missing - managers.len();
+    managers.insert_str(managers.find("-0").unwrap_or(0), &"x".repeat(rest));
     let text = format!("{open}{managers}{close}");
     line.splice(at..at, text.into_bytes());
 }
