@@ -120,7 +120,7 @@ async fn killed_at_random(seed: u64, kills: usize) -> usize {
         let share = stream.messages.len() * (kill + 1) / (kills + 1);
         let name = NAMES[random.below(NAMES.len())];
         let mut fail_points = match random.below(2) {
-            0 => format!("{name}=kill@{}", 1 + random.below(6)),
+            0 => format!("{name}=kill@{}", 1 + random.below(2)),
             _ => String::new(),
         };
         if random.below(3) == 0 && name != "snapshot.due" {
