@@ -31,6 +31,7 @@ use crate::failpoint::{self, fail_point};
 use crate::source::pacing::Pacing;
 use crate::source::{Batch, Partition, Position};
 use crate::store::{Commit, Evicted, NewNotification, Quarantined, Recovered, Store, StoreError};
+use crate::wall::Wall;
 
 /// Batches judged before a commit, at most: bounds what a crash has to read again.
 const BATCHES_PER_COMMIT: usize = 256;
@@ -92,6 +93,7 @@ pub struct Parts {
     pub pacing: Arc<Pacing>,
     pub batches: tokio::sync::mpsc::Receiver<Batch>,
     pub wake: Wake,
+    pub wall: Arc<Wall>,
     pub observer: Arc<dyn Observer>,
 }
 
@@ -104,6 +106,7 @@ impl Live {
             pacing,
             batches,
             wake,
+            wall,
             observer,
         } = parts;
         let count = settings.load().config.pipeline.worker_count();
@@ -135,6 +138,8 @@ impl Live {
             store,
             pacing,
             wake,
+            corrections: wall.corrections(),
+            wall,
             observer,
             abandon: Arc::clone(&abandon),
             waiting: BTreeMap::new(),
@@ -243,6 +248,9 @@ struct Judging {
     store: Arc<Store>,
     pacing: Arc<Pacing>,
     wake: Wake,
+    wall: Arc<Wall>,
+    /// Of the clock, as far as the memory knows.
+    corrections: u64,
     observer: Arc<dyn Observer>,
     abandon: Arc<AtomicBool>,
     waiting: BTreeMap<u64, Done>,
@@ -295,6 +303,10 @@ impl Judging {
             fail_point!("judge.before");
             self.judge(done, &mut commit);
             fail_point!("judge.after");
+        }
+        if self.corrections != self.wall.corrections() {
+            self.corrections = self.wall.corrections();
+            self.memory.judge.clock_was_set();
         }
         let watermark = self.watermark();
         let mut absent = false;
@@ -394,7 +406,7 @@ impl Judging {
         if judgement.outcome != Outcome::Alert {
             return;
         }
-        let now = Timestamp::now();
+        let now = self.wall.now();
         let repeat = settings.config.alert.repeat_interval.signed();
         let groups = &mut self.memory.groups;
         let added = groups.add(engine, judgement, now, repeat);
@@ -425,7 +437,7 @@ impl Judging {
         for mut alert in closed {
             let receivers = settings.config.route_closed(Subject::from(&alert));
             alert.notification_id = format!("{}-closed", alert.id);
-            alert.detected_at = Some(Timestamp::now());
+            alert.detected_at = Some(self.wall.now());
             notify(&alert, receivers, None, commit);
         }
     }
@@ -440,7 +452,7 @@ impl Judging {
     ) -> bool {
         let settings = self.settings.load();
         let alert = &settings.config.alert;
-        let now = Timestamp::now();
+        let now = self.wall.now();
         let incidents = &mut self.memory.groups.incidents;
         incidents.set_window(alert.incident_window.signed());
         let due = incidents.take_due(now, alert.incident_debounce.signed());
@@ -479,7 +491,7 @@ impl Judging {
             return None;
         }
         let lateness = self.settings.load().config.pipeline.lateness.signed();
-        let now = Timestamp::now();
+        let now = self.wall.now();
         let least = self
             .progress
             .values()
@@ -487,7 +499,7 @@ impl Judging {
                 if progress.at_end {
                     now
                 } else {
-                    progress.latest.unwrap_or(now)
+                    progress.latest.map_or(now, |latest| latest.min(now))
                 }
             })
             .min()

@@ -1,5 +1,6 @@
 //! From the outbox to a receiver, and what people see there: webhooks, mails, terminals.
 
+mod clock;
 mod common;
 mod email;
 mod http;
