@@ -219,11 +219,11 @@ fn publish(
     };
     let mut flushed = Instant::now();
     for record in simulator {
-        while record.time > Timestamp::now() {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
+        while record.time > Timestamp::now() && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(20));
+        }
+        if stop.load(Ordering::Relaxed) {
+            return;
         }
         published.fetch_add(1, Ordering::Relaxed);
         let full = batchers

@@ -20,6 +20,7 @@ use super::memory::Memory;
 use super::tally::Tally;
 use super::work::{Output, TimeRange, Worker};
 use crate::alert::group::Cause;
+use crate::alert::own::Losses;
 use crate::alert::{Alert, Severity, redact};
 use crate::config::{Config, Subject};
 use crate::decode::Damage;
@@ -151,6 +152,7 @@ impl Live {
                 .snapshot
                 .as_ref()
                 .map_or(0, |state| state.len() as u64),
+            losses: Losses::default(),
         };
         let judge = std::thread::Builder::new()
             .name("judge".to_owned())
@@ -261,6 +263,7 @@ struct Judging {
     no_snapshot_before: Instant,
     /// Bytes of the last one.
     snapshot_size: u64,
+    losses: Losses,
 }
 
 impl Judging {
@@ -323,7 +326,8 @@ impl Judging {
             }
         }
         let closed = self.memory.groups.close_quiet(quiet_before);
-        let told = self.tell_incidents(quiet_before, enqueued, &mut commit);
+        let told = self.tell_incidents(quiet_before, enqueued, &mut commit)
+            | self.tell_losses(&mut commit);
         if positions.is_empty() && closed.is_empty() && !told && !absent {
             return true;
         }
@@ -483,6 +487,19 @@ impl Judging {
         news
     }
 
+    /// Receivers that lose notifications, to all others. Says whether there are any.
+    fn tell_losses(&mut self, commit: &mut Commit) -> bool {
+        let settings = self.settings.load();
+        let repeat = settings.config.alert.repeat_interval.signed();
+        let due = self.losses.take_due(self.wall.now(), repeat);
+        for (loser, alert) in &due {
+            let mut others = settings.config.receivers();
+            others.retain(|receiver| receiver != loser);
+            notify(alert, others, None, commit);
+        }
+        !due.is_empty()
+    }
+
     /// Event time that no partition will fall behind; wall time where all are read to their end, so
     /// that alerts close although nothing comes in. Not known after a start until something is known
     /// of every partition: what came while nobody read may be of any time since.
@@ -509,7 +526,7 @@ impl Judging {
 
     /// Writes until the store takes it: nothing is read on past what is not durable. False where it
     /// never will.
-    fn commit(&self, commit: &Commit, enqueued: Option<Timestamp>) -> bool {
+    fn commit(&mut self, commit: &Commit, enqueued: Option<Timestamp>) -> bool {
         fail_point!("commit.before");
         let mut pause = STORE_PAUSE;
         loop {
@@ -519,6 +536,7 @@ impl Judging {
                     self.observer.committed(started.elapsed(), enqueued);
                     for evicted in &committed.evicted {
                         self.observer.evicted(evicted);
+                        self.losses.add(evicted, self.wall.now());
                     }
                     self.observer.state(&self.memory);
                     fail_point!("commit.after");

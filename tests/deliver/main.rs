@@ -3,6 +3,7 @@
 mod clock;
 mod common;
 mod email;
+mod faults;
 mod http;
 mod payload;
 mod queue;

@@ -65,22 +65,22 @@ impl Observer for Heard {
         self.notified.lock().unwrap().push((cause, alert.clone()));
     }
 
-    fn state(&self, entries: &[(&'static str, usize)], evicted: u64) {
-        self.entries.lock().unwrap().extend(entries.iter().copied());
-        self.evicted.store(evicted, Ordering::SeqCst);
+    fn state(&self, memory: &Memory) {
+        self.entries.lock().unwrap().extend(memory.entries());
+        self.evicted.store(memory.evicted(), Ordering::SeqCst);
     }
 }
 
-/// Takes everything at once, and keeps the ids.
-struct Taker(Arc<Mutex<Vec<String>>>);
+/// Takes everything at once, and keeps it.
+struct Taker(Arc<Mutex<Vec<Value>>>);
 
 impl Receiver for Taker {
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,
     ) -> futures::future::BoxFuture<'a, Attempt> {
-        let id = notification.notification_id.clone();
-        self.0.lock().unwrap().push(id);
+        let body = serde_json::from_str(&notification.body).expect("JSON");
+        self.0.lock().unwrap().push(body);
         Box::pin(async { Attempt::Delivered })
     }
 }
@@ -92,8 +92,8 @@ pub struct Pipeline {
     batches: Option<mpsc::Sender<Batch>>,
     deliveries: Option<Deliveries>,
     pub heard: Arc<Heard>,
-    /// Notification ids that the receiver took.
-    pub delivered: Arc<Mutex<Vec<String>>>,
+    /// Notifications that the receiver took.
+    pub delivered: Arc<Mutex<Vec<Value>>>,
     /// Seconds that the machine's clock shows, and that its steady clock has counted, since the begin.
     wall: Arc<AtomicI64>,
     steady: Arc<AtomicI64>,
@@ -118,10 +118,10 @@ impl Pipeline {
     }
 
     fn store(&self) -> StoreConfig {
+        let loaded = config::load_text("lanner.toml", &self.text, &[]).expect("is right");
         StoreConfig {
             path: self.folder.path().to_owned(),
-            receiver_quota: 64 << 20,
-            quarantine_quota: 1 << 20,
+            ..loaded.config.store
         }
     }
 
@@ -149,14 +149,19 @@ impl Pipeline {
             let steady = steady.load(Ordering::SeqCst).unsigned_abs();
             (begin() + wall, Duration::from_secs(steady))
         });
+        let pacing = Pacing::new(Limits {
+            ahead: SignedDuration::from_hours(24 * 365),
+            pause: Duration::from_secs(1),
+            patience: Duration::from_secs(1),
+        });
+        // As readers do that go on from where they were.
+        for partition in recovered.positions.keys() {
+            pacing.open(&Arc::new(partition.clone()));
+        }
         let parts = Parts {
             settings: Arc::new(ArcSwap::from_pointee(Settings { config, engine })),
             store,
-            pacing: Arc::new(Pacing::new(Limits {
-                ahead: SignedDuration::from_hours(24 * 365),
-                pause: Duration::from_secs(1),
-                patience: Duration::from_secs(1),
-            })),
+            pacing: Arc::new(pacing),
             batches,
             wake: deliveries.wake(),
             wall: Arc::new(wall),
@@ -268,7 +273,7 @@ impl Pipeline {
         let stopped = self.stop().await;
         let (_store, recovered) = Store::open(&stopped.store()).expect("opens");
         let mut memory = Memory::recover(&recovered, Learning::Own);
-        memory.groups.close_all()
+        memory.groups.close_quiet(Timestamp::MAX)
     }
 }
 
