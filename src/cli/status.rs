@@ -17,6 +17,7 @@ use super::setup::{self, Setup};
 use crate::alert::escape::{bounded, printable};
 use crate::config::Config;
 use crate::detect::order::Learning;
+use crate::detect::load::Tests;
 use crate::detect::{Detector, load};
 use crate::pipeline::memory::Memory;
 use crate::store::{Inspector, StoreConfig, StoreError};
@@ -96,7 +97,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             let shipped = load::load(&load::shipped(), &[]).unwrap_or_default();
             (None, shipped, store)
         }
-        None => match setup::load(arguments.store.config.as_deref()) {
+        None => match setup::load(arguments.store.config.as_deref(), Tests::LeaveOut) {
             Ok(Setup {
                 loaded, detectors, ..
             }) => {
@@ -242,7 +243,7 @@ fn of_store(
         });
     }
     items.extend(receivers(inspector, config)?);
-    let memory = Memory::recover(&recovered, Learning::Own);
+    let (memory, _) = Memory::recover(&recovered, Learning::Own);
     let learning = memory.judge.learning(detectors, Timestamp::now());
     items.extend(
         learning

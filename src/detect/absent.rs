@@ -94,6 +94,7 @@ impl Engine {
                 chunk: 0,
                 offset: 0,
             },
+            clock: Clock::default(),
         };
         let detector = self.detector(index);
         let mut occurrence = Occurrence::new(&view, time, place);

@@ -183,6 +183,7 @@ impl Case<'_> {
                     let place = Place {
                         partition: &partition,
                         position: record.position,
+                        clock: Clock::default(),
                     };
                     let site = self.sites.of(&record.origin.cluster);
                     let view = View::new(event, &record.origin, site);
