@@ -16,8 +16,8 @@ use super::output::{Format, JsonWriter};
 use super::setup::{self, Setup};
 use crate::alert::escape::{bounded, printable};
 use crate::config::Config;
-use crate::detect::order::Learning;
 use crate::detect::load::Tests;
+use crate::detect::order::Learning;
 use crate::detect::{Detector, load};
 use crate::pipeline::memory::Memory;
 use crate::store::{Inspector, StoreConfig, StoreError};
@@ -243,7 +243,7 @@ fn of_store(
         });
     }
     items.extend(receivers(inspector, config)?);
-    let (memory, _) = Memory::recover(&recovered, Learning::Own);
+    let (memory, _) = Memory::recover(&recovered, Learning::Own, None);
     let learning = memory.judge.learning(detectors, Timestamp::now());
     items.extend(
         learning

@@ -272,7 +272,7 @@ impl Pipeline {
     pub async fn open_alerts(self) -> Vec<Alert> {
         let stopped = self.stop().await;
         let (_store, recovered) = Store::open(&stopped.store()).expect("opens");
-        let (mut memory, _) = Memory::recover(&recovered, Learning::Own);
+        let (mut memory, _) = Memory::recover(&recovered, Learning::Own, None);
         memory.groups.close_quiet(Timestamp::MAX)
     }
 }
