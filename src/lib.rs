@@ -29,6 +29,7 @@ pub mod config;
 pub mod failpoint;
 pub mod pipeline;
 pub mod telemetry;
+pub mod wall;
 
 #[cfg(feature = "emulator")]
 pub mod emulator;

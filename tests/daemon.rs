@@ -288,14 +288,14 @@ async fn an_alert_that_closes_resolves_its_incident_and_tells_nobody_else() {
     let config = configuration(folder.path(), &emulator, webhook);
     let text = std::fs::read_to_string(&config).expect("a file");
     let pagerduty = format!(
-        "[pagerduty.oncall]\nrouting-key = \"k\"\nurl = \"http://{webhook}/v2/enqueue\"\n[store]"
+        "[detectors.pod-exec]\nquiet-for = \"1s\"\n[pagerduty.oncall]\nrouting-key = \"k\"\nurl = \"http://{webhook}/v2/enqueue\"\n[store]"
     );
     let text = text.replace("[store]", &pagerduty);
     let text = text.replace("[\"webhook.soc\"]", "[\"webhook.soc\", \"pagerduty.*\"]");
     std::fs::write(&config, text).expect("a file");
 
     let _daemon = Daemon::start(&config);
-    // Long enough ago for the alert to be quiet once it is there.
+    // However long ago it was, the alert is open for as long as its `quiet-for` from when it came.
     let days_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(72);
     let minute = days_ago.strftime("%Y-%m-%dT%H:%M").to_string();
     let record = String::from_utf8(exec("web-0", 0).to_vec()).expect("text");

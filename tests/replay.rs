@@ -253,3 +253,60 @@ fn fail_on_a_severity_has_its_own_exit_code() {
         .expect("the program starts");
     assert_eq!(none.status.code(), Some(69));
 }
+
+/// A record of ordinary reading, dated as a broken clock or a forger would.
+fn from_the_future(number: usize) -> String {
+    const TIME: &str = "2099-01-01T00:00:00.000000Z";
+    let event = serde_json::json!({
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
+        "auditID": format!("f0000000-0000-4000-8000-{number:012}"),
+        "stage": "ResponseComplete", "verb": "get",
+        "requestURI": "/api/v1/namespaces/shop/pods/web-0",
+        "user": { "username": "nobody@example.com", "groups": ["system:authenticated"] },
+        "sourceIPs": ["203.0.113.7"], "userAgent": "kubectl/v1.34.1",
+        "objectRef": { "resource": "pods", "namespace": "shop", "name": "web-0", "apiVersion": "v1" },
+        "responseStatus": { "metadata": {}, "code": 200 },
+        "requestReceivedTimestamp": TIME, "stageTimestamp": TIME,
+    });
+    let record = serde_json::json!({
+        "category": "kube-audit", "time": TIME,
+        "resourceId": "/SUBSCRIPTIONS/0/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/OTHER",
+        "properties": { "log": format!("{event}\n"), "stream": "stdout" },
+    });
+    format!("{record}\n")
+}
+
+#[test]
+fn records_from_the_future_change_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_archive(folder.path());
+    let before = each(folder.path(), "2");
+    // At the begin of every file, where its start is looked for, and all through it.
+    for (file, path) in files(folder.path()).iter().enumerate() {
+        let text = fs::read_to_string(path).expect("text");
+        let mut forged = from_the_future(file);
+        for (line, record) in text.split_inclusive('\n').enumerate() {
+            forged.push_str(record);
+            if line % 20 == 0 {
+                forged.push_str(&from_the_future(1000 * (file + 1) + line));
+            }
+        }
+        fs::write(path, forged).expect("a file");
+    }
+    let after = without_source(&each(folder.path(), "2"));
+    let ours = |line: &Value| line["cluster_name"] != "other";
+    let (kept, forged): (Vec<Value>, Vec<Value>) = after.into_iter().partition(ours);
+    // How many events a reason counts depends on where blocks end.
+    let plain = |mut lines: Vec<Value>| {
+        lines
+            .iter_mut()
+            .for_each(|line| line["reason"] = Value::Null);
+        lines
+    };
+    assert_eq!(plain(kept), plain(without_source(&before)));
+    assert!(
+        forged
+            .iter()
+            .all(|line| line["first_seen"] == "2099-01-01T00:00:00Z")
+    );
+}

@@ -34,6 +34,10 @@ pub struct Groups {
     closed: Vec<Digest128>,
     /// Alerts that were closed to make room, not told of yet.
     displaced: Vec<Alert>,
+    evicted: u64,
+    /// The moment up to which alerts were last closed; seconds. A finding that is later than the
+    /// clock allows counts as of then, or each of many that come late would open an alert anew.
+    clock: i64,
     /// What the alerts' findings belong to.
     pub incidents: Incidents,
 }
@@ -146,7 +150,7 @@ impl Groups {
         repeat: SignedDuration,
     ) -> Option<Cause> {
         let found = &judgement.found;
-        let now = found.occurrence.clock().as_second();
+        let now = found.occurrence.clock().as_second().max(self.clock);
         if self
             .open
             .get(&fingerprint)
@@ -212,9 +216,11 @@ impl Groups {
         {
             let displaced = self.remove(first);
             self.displaced.extend(displaced);
+            self.evicted += 1;
         }
         let alert = alert_of(detector, judgement, detected_at);
-        let last = judgement.found.occurrence.clock().as_second();
+        let clock = judgement.found.occurrence.clock();
+        let last = clock.as_second().max(self.clock);
         self.insert(
             fingerprint,
             Group {
@@ -276,6 +282,7 @@ impl Groups {
 
     /// The next of [`Groups::close_quiet`].
     pub fn close_one(&mut self, now: Timestamp) -> Option<Alert> {
+        self.clock = now.as_second();
         if let Some(displaced) = self.displaced.pop() {
             return Some(displaced);
         }
@@ -297,6 +304,11 @@ impl Groups {
 
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Alerts that closed because of the bound.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// What changed since the last call.
@@ -422,7 +434,7 @@ fn evidence(occurrence: &Occurrence) -> Evidence {
     Evidence {
         audit_id: occurrence.audit_id.clone(),
         stage: occurrence.stage.as_str().to_owned(),
-        time: occurrence.time,
+        time: occurrence.told,
         source: format!(
             "{}/{}",
             occurrence.partition.source, occurrence.partition.id

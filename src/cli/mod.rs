@@ -7,10 +7,12 @@ mod detectors;
 mod emulator;
 mod exit;
 mod inventory;
+mod outbox;
 mod output;
 mod replay;
 mod run;
 mod setup;
+mod status;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,10 @@ enum Command {
     Run(run::Arguments),
     /// Judge archived logs with the same engine, as fast as they can be read.
     Replay(replay::Arguments),
+    /// Say what a daemon is doing: partitions, receivers, what is still learned.
+    Status(status::Arguments),
+    /// List what waits for receivers and what they never got; try it again, or drop it.
+    Outbox(outbox::Arguments),
     /// Check configuration and detectors, and say everything that is wrong with them.
     Check(check::Arguments),
     /// List, show and test detectors, and print the words they are written in.
@@ -63,6 +69,8 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Outbox(arguments) => outbox::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Detectors(arguments) => detectors::run(arguments),
         Command::Inventory(arguments) => inventory::run(arguments),

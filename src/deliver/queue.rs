@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Attempt, Death, FailureReason, Named, Notification, Observer, Receiver};
 use crate::failpoint::fail_point;
 use crate::store::{Pending, Store, StoreError};
+use crate::wall::Wall;
 
 /// Longest sleep: how soon a change by another process (`lanner outbox`) or of the clock is seen.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -29,8 +30,11 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts with the oldest notification before another one is tried in its place.
 const BEFORE_ANOTHER: u32 = 3;
 
+/// Attempts that fail before a notification is given up, however old it is.
+const LEAST_FAILURES: u32 = 8;
+
 /// How patient deliveries are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// First delay after a failure; doubled after each, with jitter.
     pub min_delay: Duration,
@@ -39,6 +43,7 @@ pub struct Options {
     pub max_retry_after: Duration,
     /// A notification older than this becomes a dead letter at its next failure.
     pub max_age: Duration,
+    pub wall: Arc<Wall>,
 }
 
 impl Default for Options {
@@ -48,6 +53,7 @@ impl Default for Options {
             max_delay: Duration::from_secs(5 * 60),
             max_retry_after: Duration::from_secs(60 * 60),
             max_age: Duration::from_secs(3 * 24 * 60 * 60),
+            wall: Arc::default(),
         }
     }
 }
@@ -163,6 +169,8 @@ struct Queue {
 struct Trouble {
     delays: ExponentialBackoff,
     next: Timestamp,
+    /// How long before `next` the last attempt failed.
+    delay: Duration,
     /// The last error, to say only what is new.
     detail: String,
     reason: FailureReason,
@@ -189,7 +197,7 @@ impl Queue {
                 }
                 Ok(Step::Aborted) => return,
                 Ok(Step::Wait(until)) => until.map_or(LOOK_AGAIN, |until| {
-                    let pause = until.duration_since(Timestamp::now());
+                    let pause = until.duration_since(self.options.wall.now());
                     pause.try_into().unwrap_or_default()
                 }),
                 Err(error) => {
@@ -217,12 +225,16 @@ impl Queue {
     }
 
     async fn step(&mut self) -> Result<Step, StoreError> {
-        let now = Timestamp::now();
+        let now = self.options.wall.now();
         let name = self.name.clone();
         let pending = match &self.trouble {
             // The clock may have been set back: never wait longer than was meant.
-            Some(trouble) if now < trouble.next && !self.clock_went_back(trouble, now) => {
-                return Ok(Step::Wait(Some(trouble.next)));
+            Some(trouble) if now < trouble.next && !clock_went_back(trouble, now) => {
+                let next = trouble.next;
+                match self.blocking(move |store| store.asked_for(&name)).await? {
+                    Some(pending) => Some(pending),
+                    None => return Ok(Step::Wait(Some(next))),
+                }
             }
             Some(trouble) => {
                 let another = trouble.reason.may_be_the_content() && !trouble.with_another;
@@ -230,7 +242,9 @@ impl Queue {
                     .await?
             }
             None => {
-                self.blocking(move |store| Ok(store.due(&name, now, 1)?.pop()))
+                let longest = self.options.max_delay.max(self.options.max_retry_after);
+                let latest = now.saturating_add(longest).unwrap_or(Timestamp::MAX);
+                self.blocking(move |store| due(store, &name, now, latest))
                     .await?
             }
         };
@@ -243,11 +257,6 @@ impl Queue {
         self.attempt(pending).await
     }
 
-    fn clock_went_back(&self, trouble: &Trouble, now: Timestamp) -> bool {
-        let longest = self.options.max_delay.max(self.options.max_retry_after) * 2;
-        trouble.next.duration_since(now) > SignedDuration::try_from(longest).unwrap_or_default()
-    }
-
     async fn attempt(&mut self, pending: Pending) -> Result<Step, StoreError> {
         let notification = Notification {
             notification_id: pending.notification_id,
@@ -256,6 +265,7 @@ impl Queue {
         };
         let (seq, created, enqueued) = (pending.seq, pending.created, pending.enqueued);
         fail_point!("deliver.before");
+        let failures = pending.attempts + 1;
         let delivery = AssertUnwindSafe(self.receiver.deliver(&notification)).catch_unwind();
         let attempt = tokio::select! {
             attempt = delivery => attempt.unwrap_or_else(|_| Attempt::Retry {
@@ -266,7 +276,7 @@ impl Queue {
             () = self.abort.cancelled() => return Ok(Step::Aborted),
         };
         fail_point!("deliver.after");
-        let now = Timestamp::now();
+        let now = self.options.wall.now();
         let waited = now.duration_since(created);
         match attempt {
             Attempt::Delivered => {
@@ -306,7 +316,8 @@ impl Queue {
                 let is_oldest = oldest.is_none_or(|oldest| oldest.seq == seq);
                 let delay = self.note_failure(now, reason, after, &detail, is_oldest);
                 let max_age = SignedDuration::try_from(self.options.max_age);
-                if max_age.is_ok_and(|max_age| waited > max_age) {
+                // Its age alone may be an error of the clock that it was written by.
+                if failures >= LEAST_FAILURES && max_age.is_ok_and(|max_age| waited > max_age) {
                     tracing::error!(
                         receiver = self.name,
                         notification = notification.notification_id,
@@ -348,6 +359,7 @@ impl Queue {
                 .with_jitter()
                 .build(),
             next: now,
+            delay: Duration::ZERO,
             detail: String::new(),
             reason,
             with_another: false,
@@ -358,6 +370,7 @@ impl Queue {
             None => backoff,
         };
         trouble.next = now.saturating_add(delay).unwrap_or(Timestamp::MAX);
+        trouble.delay = delay;
         trouble.reason = reason;
         trouble.with_another = !is_oldest;
         if trouble.detail != detail {
@@ -409,6 +422,28 @@ impl Queue {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+}
+
+/// What is to be tried at `now`, also where it waits for longer than anything is put off: then the
+/// clock was another when it was.
+fn due(
+    store: &Store,
+    name: &str,
+    now: Timestamp,
+    latest: Timestamp,
+) -> Result<Option<Pending>, StoreError> {
+    if let Some(pending) = store.due(name, now, 1)?.pop() {
+        return Ok(Some(pending));
+    }
+    match store.next_due(name)? {
+        Some(next) if next > latest => store.oldest(name),
+        _ => Ok(None),
+    }
+}
+
+fn clock_went_back(trouble: &Trouble, now: Timestamp) -> bool {
+    let meant = SignedDuration::try_from(trouble.delay).unwrap_or(SignedDuration::MAX);
+    trouble.next.duration_since(now) > meant
 }
 
 /// What to try with while the receiver fails.

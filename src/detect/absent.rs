@@ -12,6 +12,7 @@ use super::inventory::Bare;
 use super::matches::{Digest128, Match, Occurrence, Place, StateKey};
 use super::state::absence::Gap;
 use crate::decode::RecordPosition;
+use crate::event::clock::Clock;
 use crate::event::{AuditEvent, Category, ObjectRef, Origin, View};
 use crate::source::Partition;
 
@@ -40,6 +41,7 @@ impl Engine {
                 chunk: 0,
                 offset: 0,
             },
+            clock: Clock::default(),
         };
         let detector = self.detector(index);
         let mut occurrence = Occurrence::new(&view, time, place);
@@ -92,6 +94,7 @@ impl Engine {
                 chunk: 0,
                 offset: 0,
             },
+            clock: Clock::default(),
         };
         let detector = self.detector(index);
         let mut occurrence = Occurrence::new(&view, time, place);

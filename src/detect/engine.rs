@@ -12,6 +12,7 @@ use super::inventory::lesson;
 use super::matches::{self, Digest128, Match, Occurrence, Place, StateKey, elements, texts};
 use super::scratch::Scratch;
 use super::sequence::Followers;
+use super::state::first_seen;
 use crate::alert::Severity;
 use crate::decode::apiserver::Line;
 use crate::event::line::{self, LineKind, LineView};
@@ -151,7 +152,8 @@ impl Engine {
         if left.is_empty() {
             return;
         }
-        let time = event.time().or(origin.time);
+        let told = event.time().or(origin.time);
+        let time = place.clock.time(told);
         let mut occurrence = None;
         let mut blinded = Vec::new();
         let unreadable =
@@ -189,7 +191,7 @@ impl Engine {
                 continue;
             };
             let occurrence =
-                occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(view, time, place)));
+                occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(view, told, place)));
             out.push(make_match(detector, index, view, state, occurrence));
         }
         self.unverifiable_body(&blinded, first, out);
@@ -225,7 +227,8 @@ impl Engine {
         let event = line::event(line);
         let of_line = LineView::new(line);
         let view = View::of_line(&event, of_line, origin, sites.of(&origin.cluster));
-        let time = line::time(line, origin.time);
+        let told = line::time(line, origin.time);
+        let time = place.clock.time(told);
         let mut occurrence = None;
         for &index in candidates {
             let detector = self.detector(index);
@@ -239,7 +242,7 @@ impl Engine {
                     continue;
                 };
                 let occurrence =
-                    occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(&view, time, place)));
+                    occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(&view, told, place)));
                 out.push(make_match(detector, index, &view, state, occurrence));
             }
         }
@@ -325,10 +328,7 @@ fn state_key(
             if scratch.known(hash) {
                 return None;
             }
-            let scope = Digest128::of([
-                &detector.state_hash.to_le_bytes()[..],
-                view.origin.cluster.as_bytes(),
-            ]);
+            let scope = first_seen::scope(detector.state_hash, &view.origin.cluster);
             let mut texts = texts(view, fields);
             let key = digest_of(&scope.bytes(), &texts);
             let values: Vec<(String, Digest128)> = elements(view, value)

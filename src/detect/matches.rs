@@ -12,6 +12,7 @@ use super::sequence::StepKey;
 use super::state::fair::Owner;
 use crate::alert::{Actor, ObjectId, Severity, SourceIp};
 use crate::decode::RecordPosition;
+use crate::event::clock::Clock;
 use crate::event::trace::{self, Trace};
 use crate::event::{Category, Field, FieldValue, Stage, View};
 use crate::source::Partition;
@@ -70,6 +71,7 @@ impl Hasher for DigestHasher {
 pub struct Place<'a> {
     pub partition: &'a Arc<Partition>,
     pub position: RecordPosition,
+    pub clock: Clock,
 }
 
 /// An event that matched, as alerts will show it; shared by the matches of one event.
@@ -81,8 +83,10 @@ pub struct Occurrence {
     pub has_audit_id: bool,
     /// Whose the event is, for the fair bounds of the state operators.
     pub owner: Owner,
-    /// `None` where neither event nor envelope tells a time.
+    /// When it happened, as far as that can be believed; `None` where nobody tells a time.
     pub time: Option<Timestamp>,
+    /// What the record itself says, for the evidence.
+    pub told: Option<Timestamp>,
     pub stage: Stage,
     pub verb: String,
     pub audit_id: String,
@@ -109,10 +113,12 @@ impl Occurrence {
         self.time.unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    pub(super) fn new(view: &View<'_>, time: Option<Timestamp>, place: Place<'_>) -> Occurrence {
+    /// `told` is the time that the record tells.
+    pub(super) fn new(view: &View<'_>, told: Option<Timestamp>, place: Place<'_>) -> Occurrence {
         let Place {
             partition,
             position,
+            clock,
         } = place;
         let event = view.event;
         let text = |field: Field| bounded(&view.field(field).text(), MAX_TEXT);
@@ -137,7 +143,8 @@ impl Occurrence {
             request,
             has_audit_id,
             owner: owner(&view.origin.cluster, &event.user.username),
-            time,
+            time: clock.time(told),
+            told,
             stage: event.stage,
             verb: bounded(&event.verb, 64),
             audit_id: bounded(&event.audit_id, 128),

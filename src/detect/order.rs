@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::detector::{Absent, StateSpec};
+use super::detector::{Absent, Detector, StateSpec};
 use super::engine::Engine;
 use super::explain;
 use super::index::DetectorIndex;
@@ -533,7 +533,8 @@ impl Judge {
         self.inventory.advance(now.as_millisecond());
         self.judge_unsure(engine);
         let now = now.as_second();
-        if self.ticked.is_some_and(|ticked| now <= ticked) {
+        // It may go back: to a partition that is behind, or with the machine's clock.
+        if self.ticked == Some(now) {
             return;
         }
         self.ticked = Some(now);
@@ -602,5 +603,37 @@ impl Judge {
                 reason,
             });
         }
+    }
+
+    /// The machine's clock was wrong until now, or is from now on: what is silent by it is silent
+    /// from now.
+    pub fn clock_was_set(&mut self) {
+        self.absence.begin_anew();
+    }
+
+    /// The detectors among `detectors` that still learn at `now`, with the clusters where they do and
+    /// when the last of these is learned.
+    pub fn learning<'d>(
+        &self,
+        detectors: &'d [Detector],
+        now: Timestamp,
+    ) -> Vec<(&'d Detector, usize, Timestamp)> {
+        let until = |detector: &Detector, learn: SignedDuration, cluster: &str| {
+            let scope = first_seen::scope(detector.state_hash, cluster);
+            let since = self.first_seen.watched_since(&scope)?;
+            let until = Timestamp::from_second(since.saturating_add(learn.as_secs())).ok()?;
+            (until > now).then_some(until)
+        };
+        let of = |detector: &'d Detector| {
+            let StateSpec::FirstSeen { learn, .. } = detector.state else {
+                return None;
+            };
+            let clusters = self.absence.clusters();
+            let times: Vec<_> = clusters
+                .filter_map(|cluster| until(detector, learn, cluster))
+                .collect();
+            Some((detector, times.len(), times.into_iter().max()?))
+        };
+        detectors.iter().filter_map(of).collect()
     }
 }

@@ -24,6 +24,7 @@ use super::state::streams::Streams;
 use crate::config::duration;
 use crate::decode::apiserver::has_header;
 use crate::decode::{Payload, decode};
+use crate::event::clock::Clock;
 use crate::event::{Lists, Site, Sites, View};
 use crate::source::{Chunk, Framing, Partition};
 
@@ -182,6 +183,7 @@ impl Case<'_> {
                     let place = Place {
                         partition: &partition,
                         position: record.position,
+                        clock: Clock::default(),
                     };
                     let site = self.sites.of(&record.origin.cluster);
                     let view = View::new(event, &record.origin, site);
@@ -212,6 +214,7 @@ impl Case<'_> {
             let place = Place {
                 partition: &partition,
                 position: record.position,
+                clock: Clock::default(),
             };
             let scratch = &mut scratch;
             match &record.payload {

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod agent;
 pub mod audit;
 pub mod binding;
+pub mod clock;
 mod command;
 pub mod credential;
 pub mod csr;

@@ -21,6 +21,7 @@ use crate::source::Position;
 use crate::source::eventhubs::{HubStatus, Start, read_hub};
 use crate::source::pacing::{Limits, Outlet, Pacing};
 use crate::store::{Recovered, Store, StoreError};
+use crate::wall::Wall;
 
 /// A daemon at work.
 pub struct Daemon {
@@ -67,11 +68,16 @@ impl Daemon {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let cancel = CancellationToken::new();
         // Deliveries outlive the sources: they are stopped by name, not by the common token.
+        let wall = Arc::new(Wall::new());
+        let options = deliver::Options {
+            wall: Arc::clone(&wall),
+            ..deliver::Options::default()
+        };
         let deliveries = deliver::start(
             Arc::clone(&store),
             receivers,
             observers.deliveries,
-            deliver::Options::default(),
+            options,
             &CancellationToken::new(),
         );
         let (batches_in, batches) = mpsc::channel(config.pipeline.queue_batches.max(1) as usize);
@@ -89,6 +95,7 @@ impl Daemon {
             store: Arc::clone(&store),
             batches,
             wake: deliveries.wake(),
+            wall,
             observer: observers.pipeline,
         };
         let live = Live::start(parts, &recovered)?;

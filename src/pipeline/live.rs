@@ -20,6 +20,7 @@ use super::memory::Memory;
 use super::tally::Tally;
 use super::work::{Output, TimeRange, Worker};
 use crate::alert::group::Cause;
+use crate::alert::own::Losses;
 use crate::alert::{Alert, Severity, redact};
 use crate::config::{Config, Subject};
 use crate::decode::Damage;
@@ -31,6 +32,7 @@ use crate::failpoint::{self, fail_point};
 use crate::source::pacing::Pacing;
 use crate::source::{Batch, Partition, Position};
 use crate::store::{Commit, Evicted, NewNotification, Quarantined, Recovered, Store, StoreError};
+use crate::wall::Wall;
 
 /// Batches judged before a commit, at most: bounds what a crash has to read again.
 const BATCHES_PER_COMMIT: usize = 256;
@@ -92,6 +94,7 @@ pub struct Parts {
     pub pacing: Arc<Pacing>,
     pub batches: tokio::sync::mpsc::Receiver<Batch>,
     pub wake: Wake,
+    pub wall: Arc<Wall>,
     pub observer: Arc<dyn Observer>,
 }
 
@@ -104,6 +107,7 @@ impl Live {
             pacing,
             batches,
             wake,
+            wall,
             observer,
         } = parts;
         let count = settings.load().config.pipeline.worker_count();
@@ -135,6 +139,8 @@ impl Live {
             store,
             pacing,
             wake,
+            corrections: wall.corrections(),
+            wall,
             observer,
             abandon: Arc::clone(&abandon),
             waiting: BTreeMap::new(),
@@ -146,6 +152,7 @@ impl Live {
                 .snapshot
                 .as_ref()
                 .map_or(0, |state| state.len() as u64),
+            losses: Losses::default(),
         };
         let judge = std::thread::Builder::new()
             .name("judge".to_owned())
@@ -243,6 +250,9 @@ struct Judging {
     store: Arc<Store>,
     pacing: Arc<Pacing>,
     wake: Wake,
+    wall: Arc<Wall>,
+    /// Of the clock, as far as the memory knows.
+    corrections: u64,
     observer: Arc<dyn Observer>,
     abandon: Arc<AtomicBool>,
     waiting: BTreeMap<u64, Done>,
@@ -253,6 +263,7 @@ struct Judging {
     no_snapshot_before: Instant,
     /// Bytes of the last one.
     snapshot_size: u64,
+    losses: Losses,
 }
 
 impl Judging {
@@ -296,6 +307,10 @@ impl Judging {
             self.judge(done, &mut commit);
             fail_point!("judge.after");
         }
+        if self.corrections != self.wall.corrections() {
+            self.corrections = self.wall.corrections();
+            self.memory.judge.clock_was_set();
+        }
         let watermark = self.watermark();
         let mut absent = false;
         // Where it is not known yet, alerts close only to make room.
@@ -311,7 +326,8 @@ impl Judging {
             }
         }
         let closed = self.memory.groups.close_quiet(quiet_before);
-        let told = self.tell_incidents(quiet_before, enqueued, &mut commit);
+        let told = self.tell_incidents(quiet_before, enqueued, &mut commit)
+            | self.tell_losses(&mut commit);
         if positions.is_empty() && closed.is_empty() && !told && !absent {
             return true;
         }
@@ -394,7 +410,7 @@ impl Judging {
         if judgement.outcome != Outcome::Alert {
             return;
         }
-        let now = Timestamp::now();
+        let now = self.wall.now();
         let repeat = settings.config.alert.repeat_interval.signed();
         let groups = &mut self.memory.groups;
         let added = groups.add(engine, judgement, now, repeat);
@@ -425,7 +441,7 @@ impl Judging {
         for mut alert in closed {
             let receivers = settings.config.route_closed(Subject::from(&alert));
             alert.notification_id = format!("{}-closed", alert.id);
-            alert.detected_at = Some(Timestamp::now());
+            alert.detected_at = Some(self.wall.now());
             notify(&alert, receivers, None, commit);
         }
     }
@@ -440,7 +456,7 @@ impl Judging {
     ) -> bool {
         let settings = self.settings.load();
         let alert = &settings.config.alert;
-        let now = Timestamp::now();
+        let now = self.wall.now();
         let incidents = &mut self.memory.groups.incidents;
         incidents.set_window(alert.incident_window.signed());
         let due = incidents.take_due(now, alert.incident_debounce.signed());
@@ -471,6 +487,19 @@ impl Judging {
         news
     }
 
+    /// Receivers that lose notifications, to all others. Says whether there are any.
+    fn tell_losses(&mut self, commit: &mut Commit) -> bool {
+        let settings = self.settings.load();
+        let repeat = settings.config.alert.repeat_interval.signed();
+        let due = self.losses.take_due(self.wall.now(), repeat);
+        for (loser, alert) in &due {
+            let mut others = settings.config.receivers();
+            others.retain(|receiver| receiver != loser);
+            notify(alert, others, None, commit);
+        }
+        !due.is_empty()
+    }
+
     /// Event time that no partition will fall behind; wall time where all are read to their end, so
     /// that alerts close although nothing comes in. Not known after a start until something is known
     /// of every partition: what came while nobody read may be of any time since.
@@ -479,7 +508,7 @@ impl Judging {
             return None;
         }
         let lateness = self.settings.load().config.pipeline.lateness.signed();
-        let now = Timestamp::now();
+        let now = self.wall.now();
         let least = self
             .progress
             .values()
@@ -487,7 +516,7 @@ impl Judging {
                 if progress.at_end {
                     now
                 } else {
-                    progress.latest.unwrap_or(now)
+                    progress.latest.map_or(now, |latest| latest.min(now))
                 }
             })
             .min()
@@ -497,7 +526,7 @@ impl Judging {
 
     /// Writes until the store takes it: nothing is read on past what is not durable. False where it
     /// never will.
-    fn commit(&self, commit: &Commit, enqueued: Option<Timestamp>) -> bool {
+    fn commit(&mut self, commit: &Commit, enqueued: Option<Timestamp>) -> bool {
         fail_point!("commit.before");
         let mut pause = STORE_PAUSE;
         loop {
@@ -507,6 +536,7 @@ impl Judging {
                     self.observer.committed(started.elapsed(), enqueued);
                     for evicted in &committed.evicted {
                         self.observer.evicted(evicted);
+                        self.losses.add(evicted, self.wall.now());
                     }
                     self.observer.state(&self.memory);
                     fail_point!("commit.after");

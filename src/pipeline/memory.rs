@@ -144,7 +144,7 @@ impl Memory {
 
     /// Entries that a bound pushed out.
     pub fn evicted(&self) -> u64 {
-        self.judge.evicted()
+        self.judge.evicted() + self.groups.evicted() + self.groups.incidents.evicted()
     }
 }
 

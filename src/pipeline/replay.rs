@@ -99,7 +99,7 @@ pub fn replay(
 /// Bytes looked at for an input's first event time.
 const START_BLOCK: usize = 64 << 10;
 
-/// The time of the first event that tells one; `None` for standard input, which cannot be read
+/// The least time in the first part that tells any; `None` for standard input, which cannot be read
 /// twice, and where the beginning tells no time.
 fn start_of(input: &Input, options: &Options) -> Option<Timestamp> {
     if input.is_stdin() {
@@ -117,7 +117,7 @@ fn start_of(input: &Input, options: &Options) -> Option<Timestamp> {
                 Payload::Audit(event) => event.time().or(record.origin.time),
                 _ => record.origin.time,
             };
-            start = start.or(time);
+            start = [start, time].into_iter().flatten().min();
         });
         if start.is_some() {
             break;
@@ -290,7 +290,7 @@ struct Progress {
     asked: usize,
     next: u64,
     arrived: BTreeMap<u64, Content>,
-    /// Latest event time in the blocks taken; where the input has got to.
+    /// Where the input has got to in event time, by the blocks taken.
     frontier: Option<Timestamp>,
     ended: bool,
 }
@@ -424,10 +424,8 @@ impl<'s, 'i> Merge<'s, 'i> {
                 self.summary.skipped.push(broken);
             }
             Content::Read(output) => {
-                if let Some((_, latest)) = output.tally.span {
-                    let frontier = &mut self.progress[input].frontier;
-                    *frontier = (*frontier).max(Some(latest));
-                }
+                let frontier = &mut self.progress[input].frontier;
+                *frontier = (*frontier).max(output.frontier);
                 self.summary.tally.merge(&output.tally);
                 judge.observe(&output.tally.streams);
                 judge.count(output.counts);

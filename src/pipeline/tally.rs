@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::decode::{Damage, Form, Ignored, Payload, Record};
 use crate::detect::state::streams::Streams;
 use crate::event::Category;
+use crate::event::clock::Misdated;
 
 /// Counts of one batch, or of all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub struct Tally {
     pub by_form: BTreeMap<(Category, Form), u64>,
     pub ignored: BTreeMap<Ignored, u64>,
     pub damaged: BTreeMap<Damage, u64>,
+    /// Records that count at another time than their own: dated after the hub took them in, and
+    /// without a time.
+    pub future: u64,
+    pub untold: u64,
     /// Event times, earliest and latest.
     pub span: Option<(Timestamp, Timestamp)>,
     /// When each cluster's categories had records; of one batch only, a sum has none.
@@ -39,6 +44,13 @@ impl Tally {
         }
     }
 
+    pub fn add_misdated(&mut self, why: Misdated) {
+        match why {
+            Misdated::Future => self.future += 1,
+            Misdated::Untold => self.untold += 1,
+        }
+    }
+
     pub fn add_time(&mut self, time: Timestamp) {
         let (from, to) = self.span.unwrap_or((time, time));
         self.span = Some((from.min(time), to.max(time)));
@@ -47,6 +59,8 @@ impl Tally {
     pub fn merge(&mut self, other: &Tally) {
         self.bytes += other.bytes;
         self.records += other.records;
+        self.future += other.future;
+        self.untold += other.untold;
         add_counts(&mut self.by_form, &other.by_form);
         add_counts(&mut self.ignored, &other.ignored);
         add_counts(&mut self.damaged, &other.damaged);

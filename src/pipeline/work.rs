@@ -14,6 +14,7 @@ use crate::detect::matches::Place;
 use crate::detect::scratch::Counts;
 use crate::detect::state::recall::Recall;
 use crate::detect::{Engine, Match, Scratch};
+use crate::event::clock::Clock;
 use crate::event::line;
 use crate::failpoint::fail_point;
 use crate::source::Batch;
@@ -30,6 +31,9 @@ pub struct Output {
     pub damaged: Vec<DamagedRecord>,
     /// Events that were only counted.
     pub counts: Counts,
+    /// Where the batch has got to in event time: what half of its records lie before. Their latest
+    /// time would let a single record that is dated in the future decide.
+    pub frontier: Option<Timestamp>,
 }
 
 /// A record for quarantine.
@@ -62,6 +66,7 @@ pub struct Worker {
     decoder: Decoder,
     scratch: Scratch,
     recall: Option<Recall>,
+    times: Vec<Timestamp>,
 }
 
 impl Worker {
@@ -71,6 +76,7 @@ impl Worker {
             decoder: Decoder::default(),
             scratch: Scratch::new(recall.clone()),
             recall,
+            times: Vec::new(),
         }
     }
 
@@ -82,8 +88,10 @@ impl Worker {
             damaged,
             ..
         } = &mut output;
-        let scratch = &mut self.scratch;
+        let (scratch, times) = (&mut self.scratch, &mut self.times);
+        let mut before = None;
         for chunk in &batch.chunks {
+            let mut clock = Clock::new(chunk.enqueued, before);
             tally.bytes += chunk.bytes.len() as u64;
             self.decoder.decode(chunk, &mut |record| {
                 tally.add_record(&record);
@@ -94,15 +102,21 @@ impl Worker {
                         text: record.raw[..record.raw.len().min(QUARANTINE_EXCERPT)].to_vec(),
                     });
                 }
-                let time = match &record.payload {
+                let told = match &record.payload {
                     Payload::Audit(event) => event.time().or(record.origin.time),
                     Payload::ApiServer(line) => line::time(line, record.origin.time),
                     Payload::Nothing(_) => return,
                 };
+                if let Some(why) = clock.misdated(told) {
+                    tally.add_misdated(why);
+                }
+                let time = clock.time(told);
                 if let Some(time) = time {
                     tally.add_time(time);
+                    times.push(time);
                 }
                 if !range.contains(time) {
+                    clock.passed(told);
                     return;
                 }
                 let origin = &record.origin;
@@ -112,7 +126,9 @@ impl Worker {
                 let place = Place {
                     partition: &batch.partition,
                     position: record.position,
+                    clock,
                 };
+                clock.passed(told);
                 match &record.payload {
                     Payload::Audit(event) => {
                         engine.detect(event, origin, place, scratch, matches);
@@ -123,7 +139,9 @@ impl Worker {
                     Payload::Nothing(_) => {}
                 }
             });
+            before = clock.before();
         }
+        output.frontier = middle(times);
         output.counts = self.scratch.take();
         output
     }
@@ -187,6 +205,14 @@ impl Worker {
         }
         attempt.ok()
     }
+}
+
+/// The middle of the times, of two the earlier; empties the list.
+fn middle(times: &mut Vec<Timestamp>) -> Option<Timestamp> {
+    let at = times.len().checked_sub(1)? / 2;
+    let middle = *times.select_nth_unstable(at).1;
+    times.clear();
+    Some(middle)
 }
 
 /// The engine and range that all workers of a run share.

@@ -23,6 +23,9 @@ const DEAD_LETTER_QUOTA: u64 = 16 << 20;
 /// How long a delivered notification's id is remembered, so that none is written again.
 const REMEMBER_DELIVERED: SignedDuration = SignedDuration::from_hours(14 * 24);
 
+/// When a notification is due that a person asked for: before all others.
+pub(super) const ASKED_FOR: i64 = 0;
+
 /// Longest error text kept with a row.
 const MAX_ERROR: usize = 500;
 
@@ -91,7 +94,8 @@ pub(super) struct Undelivered {
 }
 
 impl Store {
-    /// Notifications for `receiver` whose time has come, oldest first.
+    /// Notifications for `receiver` whose time has come, oldest first. One that was never tried is due
+    /// whatever the clock said when it was written.
     pub fn due(
         &self,
         receiver: &str,
@@ -100,7 +104,7 @@ impl Store {
     ) -> Result<Vec<Pending>, StoreError> {
         self.pending(
             "SELECT seq, notification_id, severity, body, attempts, created, enqueued FROM outbox
-             WHERE receiver = ?1 AND due <= ?2 ORDER BY seq LIMIT ?3",
+             WHERE receiver = ?1 AND (due <= ?2 OR attempts = 0) ORDER BY seq LIMIT ?3",
             (receiver, now.as_millisecond(), limit as i64),
         )
     }
@@ -111,6 +115,16 @@ impl Store {
             "SELECT seq, notification_id, severity, body, attempts, created, enqueued FROM outbox
              WHERE receiver = ?1 ORDER BY seq LIMIT 1",
             [receiver],
+        )?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The oldest notification for `receiver` that a person asked to have tried now.
+    pub fn asked_for(&self, receiver: &str) -> Result<Option<Pending>, StoreError> {
+        let found = self.pending(
+            "SELECT seq, notification_id, severity, body, attempts, created, enqueued FROM outbox
+             WHERE receiver = ?1 AND due = ?2 ORDER BY seq LIMIT 1",
+            (receiver, ASKED_FOR),
         )?;
         Ok(found.into_iter().next())
     }

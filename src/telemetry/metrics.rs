@@ -88,6 +88,7 @@ pub struct Metrics {
     records: Family<CategoryForm, Counter>,
     ignored: Family<Reason, Counter>,
     quarantined: Family<Reason, Counter>,
+    misdated: Family<Reason, Counter>,
     bytes: Family<Hub, Counter>,
     batches: Family<Hub, Counter>,
     matches: Family<DetectorOutcome, Counter>,
@@ -158,6 +159,7 @@ impl Metrics {
             records: Family::default(),
             ignored: Family::default(),
             quarantined: Family::default(),
+            misdated: Family::default(),
             bytes: Family::default(),
             batches: Family::default(),
             matches: Family::default(),
@@ -209,6 +211,11 @@ impl Metrics {
             "records_quarantined",
             "Damaged records kept for a look, by damage",
             self.quarantined.clone(),
+        );
+        r.register(
+            "records_misdated",
+            "Records that count as of when the hub took them in: dated later, or without a time",
+            self.misdated.clone(),
         );
         r.register_with_unit(
             "received",
@@ -335,6 +342,7 @@ impl Metrics {
         for damage in Damage::ALL {
             self.quarantined(*damage, 0);
         }
+        self.misdated(0, 0);
         for cause in [Cause::Opened, Cause::SeverityRose, Cause::Repeated] {
             self.notified(cause, 0);
         }
@@ -393,6 +401,16 @@ impl Metrics {
         self.quarantined
             .get_or_create(&Reason { reason })
             .inc_by(count);
+    }
+
+    /// Records dated after the hub took them in, and records without a time.
+    pub fn misdated(&self, future: u64, untold: u64) {
+        for (reason, count) in [("future", future), ("none", untold)] {
+            let reason = reason.into();
+            self.misdated
+                .get_or_create(&Reason { reason })
+                .inc_by(count);
+        }
     }
 
     /// `hub` is the name in `[eventhubs.NAME]`.

@@ -215,6 +215,15 @@ impl live::Observer for Observer {
         for (damage, count) in &tally.damaged {
             self.metrics.quarantined(*damage, *count);
         }
+        self.metrics.misdated(tally.future, tally.untold);
+        if tally.future > 0 {
+            crate::warn_limited!(
+                hub,
+                partition = %partition.id,
+                records = tally.future,
+                "records are dated after the hub took them in; they count as of then"
+            );
+        }
         if let Some((_, latest)) = tally.span {
             let mut known = lock(&self.latest);
             let of_hub = known.entry(hub.to_owned()).or_default();

@@ -76,9 +76,12 @@ impl Outbox {
         found.map_or((0, 0), |count| (count.pending, count.dead))
     }
 
+    pub fn inspector(&self) -> Inspector {
+        Inspector::open(&self.config).unwrap()
+    }
+
     pub fn entries(&self, receiver: &str) -> Vec<Entry> {
-        let inspector = Inspector::open(&self.config).unwrap();
-        inspector.list(Some(receiver), 1_000).unwrap()
+        self.inspector().list(Some(receiver), 1_000).unwrap()
     }
 }
 

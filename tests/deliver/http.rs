@@ -23,6 +23,10 @@ pub enum Reply {
     Hang,
     /// Reads the request and closes the connection.
     CloseEarly,
+    /// Writes these bytes and resets the connection.
+    Raw(&'static [u8]),
+    /// Writes a byte of an answer now and then.
+    Drip,
     /// Answers with this status and a body that does not end.
     Endless(u16),
 }
@@ -153,6 +157,19 @@ async fn serve(
         }
         Reply::Hang => tokio::time::sleep(Duration::from_secs(60)).await,
         Reply::CloseEarly => {}
+        Reply::Raw(bytes) => {
+            let _ = stream.write_all(bytes).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let _ = stream.set_zero_linger();
+        }
+        Reply::Drip => {
+            for byte in b"HTTP/1.1 200 OK\r\nx: ".iter().chain(&[b'x'; 1000]) {
+                if stream.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
         Reply::Endless(status) => {
             let head = format!("HTTP/1.1 {status} \r\nconnection: close\r\n\r\n");
             let mut written = stream.write_all(head.as_bytes()).await;

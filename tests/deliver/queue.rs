@@ -74,7 +74,7 @@ async fn run_until(
     heard
 }
 
-fn webhook(url: &str) -> Box<dyn Receiver> {
+pub fn webhook(url: &str) -> Box<dyn Receiver> {
     let config = WebhookConfig {
         timeout_secs: 1,
         signing_secret: Some(Secret::new(SECRET)),

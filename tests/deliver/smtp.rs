@@ -26,8 +26,11 @@ impl Mail {
 }
 
 /// What the server answers to a command, told its whole line and how often that verb came; `None`
-/// is the usual answer, an empty text closes the connection. The end of a mail is the verb `.`.
+/// is the usual answer, an empty text closes the connection, [`HANG`] keeps it open. The end of a mail is the verb `.`.
 pub type Script = fn(line: &str, nth: usize) -> Option<&'static str>;
+
+/// Says nothing for longer than anybody waits.
+pub const HANG: &str = "hang";
 
 pub struct Server {
     pub port: u16,
@@ -89,6 +92,9 @@ async fn serve(
             });
         }
         let answer = answer?;
+        if answer == HANG {
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        }
         if answer.is_empty() {
             return None;
         }

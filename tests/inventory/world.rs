@@ -106,6 +106,7 @@ pub fn lessons(told: &Told<'_>) -> Vec<lanner::detect::inventory::Lesson> {
             chunk: 0,
             offset: 0,
         },
+        clock: Default::default(),
     };
     let mut lessons = Vec::new();
     let site = Site::default();

@@ -53,6 +53,7 @@ pub struct Incidents {
     /// To be told to receivers of incidents.
     due: BTreeSet<Digest128>,
     displaced: Vec<Closing>,
+    evicted: u64,
 }
 
 /// An incident that nothing can join any more.
@@ -250,6 +251,7 @@ impl Incidents {
             closed: Vec::new(),
             due: BTreeSet::new(),
             displaced: Vec::new(),
+            evicted: 0,
         }
     }
 
@@ -354,6 +356,7 @@ impl Incidents {
         {
             let displaced = self.close(first);
             self.displaced.extend(displaced);
+            self.evicted += 1;
         }
         self.open.get_mut(&key).map(|open| (key, open.current_id()))
     }
@@ -402,7 +405,8 @@ impl Incidents {
             let severity = open.severity();
             let waits = open.told.sequence > 0
                 && severity <= open.told.severity
-                && now.as_second() - open.told.at < debounce.as_secs();
+                // A clock that was set back must not silence anybody.
+                && (0..debounce.as_secs()).contains(&(now.as_second() - open.told.at));
             if waits {
                 self.due.insert(key);
                 continue;
@@ -440,6 +444,11 @@ impl Incidents {
 
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Incidents that closed because of the bound.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     fn close(&mut self, key: Digest128) -> Option<Closing> {

@@ -49,6 +49,7 @@ fn judgement(
         has_audit_id: true,
         owner: 0,
         time: Some(time),
+        told: Some(time),
         stage: Stage::ResponseComplete,
         verb: "get".to_owned(),
         audit_id,

@@ -14,6 +14,7 @@ use super::shelf::IMPORTED;
 use super::state::{Entry, Inventory};
 use crate::decode::RecordPosition;
 use crate::detect::matches::Place;
+use crate::event::clock::Clock;
 use crate::event::{
     AuditEvent, Body, Category, Level, ObjectRef, Origin, ResponseStatus, Site, Stage, View,
 };
@@ -245,6 +246,7 @@ fn read(head: &Head<'_>, text: &str, site: &Site, import: &Import<'_>, out: &mut
             chunk: 0,
             offset: 0,
         },
+        clock: Clock::default(),
     };
     let begin = out.len();
     lesson::read(&View::new(&event, &origin, site), place, out);

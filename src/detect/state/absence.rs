@@ -149,6 +149,11 @@ impl Absence {
         gaps
     }
 
+    /// Waits before it misses anything, as a process does that has just started.
+    pub fn begin_anew(&mut self) {
+        self.since = None;
+    }
+
     /// Forgets what can no longer decide anything.
     pub fn forget_before(&mut self, horizon: i64) {
         for cluster in self.clusters.values_mut() {
@@ -176,6 +181,11 @@ impl Absence {
 
     pub fn apply(&mut self, snapshot: Snapshot) {
         self.clusters.extend(snapshot.0);
+    }
+
+    /// The clusters known, by their ids.
+    pub fn clusters(&self) -> impl Iterator<Item = &str> {
+        self.clusters.keys().map(String::as_str)
     }
 
     /// Clusters known.

@@ -31,6 +31,9 @@ const OLDEST: i64 = 1_420_070_400;
 /// Values kept for one key: beyond it, one identity would push others' out.
 const VALUES_PER_KEY: u32 = 4096;
 
+/// How late an event may come to count as the first that was watched; seconds.
+const LATE: i64 = 24 * 3600;
+
 /// How long a key that appears after learning settles; never longer than `learn` itself.
 const SETTLE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -73,6 +76,11 @@ pub enum Told {
         key: u128,
         events: u64,
     },
+}
+
+/// What is learned by itself: a detector's state in one cluster.
+pub fn scope(state_hash: u64, cluster: &str) -> Digest128 {
+    Digest128::of([&state_hash.to_le_bytes()[..], cluster.as_bytes()])
 }
 
 /// How to read a match.
@@ -253,7 +261,9 @@ impl FirstSeen {
     fn watch(&mut self, scope: Digest128, at: i64) {
         let at = at.max(OLDEST);
         match self.watched_since.get_mut(&scope) {
-            Some(since) => *since = (*since).min(at),
+            // An event of another age is no part of what is watched, and must not end the learning.
+            Some(since) if at >= since.saturating_sub(LATE) => *since = (*since).min(at),
+            Some(_) => {}
             None => drop(self.watched_since.insert(scope, 0, at)),
         }
     }
@@ -300,6 +310,11 @@ impl FirstSeen {
             self.keys.insert(id, owner, key);
         }
         self.pairs.unpack(&snapshot.pairs);
+    }
+
+    /// Since when a scope has been watched; seconds.
+    pub fn watched_since(&self, scope: &Digest128) -> Option<i64> {
+        self.watched_since.get(scope).copied()
     }
 
     /// Pairs of key and value remembered.
