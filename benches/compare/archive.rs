@@ -1,6 +1,6 @@
 //! Writes an archive of the project's simulator, one record a line, with the sizes of real ones.
 //!
-//! `cargo run --release --example archive -- BYTES OUT`. The simulator's objects are shorter than
+//! `cargo run --example archive -- BYTES OUT`. The simulator's objects are shorter than
 //! those of clusters that have lived for years; what they lack is mostly field ownership. So bodies
 //! get more of that, and records that are short in any case are left out where there are too many,
 //! until the sizes are spread as in the archives that the figures of `docs/performance.md` are for.

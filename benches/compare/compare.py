@@ -15,7 +15,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 WORK = os.path.join(ROOT, "target", "compare")
 LANNER = os.path.join(ROOT, "target", "release", "lanner")
-EXAMPLES = os.path.join(ROOT, "target", "release", "examples")
+ARCHIVE = os.path.join(ROOT, "target", "debug", "examples", "archive")
+INFLATE = os.path.join(WORK, "build", "release", "inflate")
 CONFIG = os.path.join(HERE, "questions.toml")
 PYTHON = os.path.join(WORK, "venv", "bin", "python")
 ASK = os.path.join(HERE, "ask.py")
@@ -41,7 +42,7 @@ def simulated(size):
     file = path(f"simulated-{size}.json")
     if not os.path.exists(file):
         say("writing the simulator's archive")
-        subprocess.run([os.path.join(EXAMPLES, "archive"), str(size), file + ".part"], check=True)
+        subprocess.run([ARCHIVE, str(size), file + ".part"], check=True)
         os.rename(file + ".part", file)
     return file
 
@@ -179,9 +180,9 @@ def section(archive, rounds):
         "DuckDB, 1 thread": (sql("duckdb", archive, 1), ONE, path("duckdb1.out")),
         "Lanner, 2 threads": (lanner(archive, 2), TWO, path("lanner2.out")),
         "DuckDB, 2 threads": (sql("duckdb", archive, 2), TWO, path("duckdb2.out")),
-        "gzip alone": ([os.path.join(EXAMPLES, "inflate"), zipped], ONE, path("gzip.out")),
+        "gzip alone": ([INFLATE, zipped], ONE, path("gzip.out")),
         "Lanner on .gz": (lanner(zipped, 1), ONE, path("lanner-gz.out")),
-        "zstd alone": ([os.path.join(EXAMPLES, "inflate"), framed], ONE, path("zstd.out")),
+        "zstd alone": ([INFLATE, framed], ONE, path("zstd.out")),
         "Lanner on .zst": (lanner(framed, 1), ONE, path("lanner-zst.out")),
     }
     all_costs = measure.in_turn(jobs, rounds, say)

@@ -20,9 +20,13 @@ mkdir -p "$tools"
 for tool in jaq@3.1.2 rsigma@0.23.0; do
     name=${tool%@*}
     [ -x "$tools/bin/$name" ] ||
-        cargo install --quiet --locked --root "$tools" "$tool" --no-default-features >"$tools/$name.log" 2>&1 ||
+        CARGO_TARGET_DIR=$tools/build cargo install --quiet --locked --root "$tools" "$tool" --no-default-features >"$tools/$name.log" 2>&1 ||
         echo "$name cannot be built: see $tools/$name.log" >&2
 done
 
-cargo build --release --quiet --bin lanner --example archive --example inflate
+cargo build --release --quiet --bin lanner
+# Built unoptimised, it has written the archive before an optimised one would be built.
+cargo build --quiet --example archive
+cp Cargo.lock benches/compare/inflate/
+CARGO_TARGET_DIR=$tools/build cargo build --release --quiet --manifest-path benches/compare/inflate/Cargo.toml
 exec python3 benches/compare/compare.py "$@"

@@ -1,6 +1,7 @@
 //! Decompresses a file and throws the bytes away: what `.gz` and `.zst` archives cost at least.
 //!
-//! `cargo run --release --example inflate -- FILE`, with the libraries and buffers that replay has.
+//! `inflate FILE`, with the libraries and buffers that replay has. A package of its own, built by
+//! run.sh with the versions of the program's Cargo.lock, because it is quick to build so.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -10,9 +11,9 @@ use flate2::bufread::MultiGzDecoder;
 const COMPRESSED_BUFFER: usize = 256 << 10;
 const INFLATED_BUFFER: usize = 1 << 20;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::io::Result<()> {
     let Some(path) = std::env::args().nth(1) else {
-        anyhow::bail!("usage: inflate FILE");
+        return Err(std::io::Error::other("usage: inflate FILE"));
     };
     let file = BufReader::with_capacity(COMPRESSED_BUFFER, File::open(&path)?);
     let mut inflated: Box<dyn Read> = if path.ends_with(".gz") {
