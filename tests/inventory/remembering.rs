@@ -270,7 +270,14 @@ fn what_kubectl_says_is_known() {
          pod a/agent: sees the node's processes\n\
          serviceaccount a/s: "
     );
-    assert!(!inventory.take_delta().is_empty());
+    let mut after = Inventory::new(true);
+    after.apply(&inventory.take_delta());
+    assert_eq!(shown(&after), shown(&inventory));
+    let reach = &after.reaches(|_| true)[0];
+    assert_eq!(
+        reach.text(),
+        format!("{CLUSTER}: nothing was seen yet, and as imported at 1970-01-11T10:00:00Z")
+    );
     assert!(
         inventory
             .import(

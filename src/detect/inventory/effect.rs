@@ -51,6 +51,8 @@ pub struct Effect {
     pub gains: Vec<(Subject, Vec<Gain>)>,
     pub rights_added: Truth,
     pub self_grant: Truth,
+    /// What the object was before is known; else `gains` may have been there already.
+    pub certain: bool,
 }
 
 /// The names and groups by which someone's rights are found.
@@ -138,6 +140,7 @@ impl Inventory {
             gains: Vec::new(),
             rights_added: Truth::Unknown,
             self_grant: Truth::Unknown,
+            certain: false,
         };
         if unchanged {
             effect.subject_added = Truth::False;
@@ -146,6 +149,8 @@ impl Inventory {
             return (effect, Vec::new());
         }
         let made = matches!(lesson.what, What::Made(_));
+        let certain = made || before.is_some();
+        effect.certain = certain;
         let mut known;
         let given = match content {
             Content::Binding(binding) => {
@@ -160,7 +165,7 @@ impl Inventory {
                     _ => Truth::Unknown,
                 };
                 let rules = self.rules_of(cluster, &binding.role);
-                known = rules.is_some() && (made || before.is_some());
+                known = rules.is_some() && certain;
                 vec![Given {
                     key: lesson.key.clone(),
                     subjects: binding.subjects.iter().collect(),
@@ -168,7 +173,7 @@ impl Inventory {
                 }]
             }
             Content::Role(role) => {
-                known = made || before.is_some();
+                known = certain;
                 self.given_by_role(cluster, &lesson.key, role)
             }
             _ => return (effect, Vec::new()),
@@ -226,6 +231,10 @@ impl Inventory {
                 }
             }
             effect.gains.push((subject.clone(), gains));
+        }
+        if !certain {
+            // All of it may have been so before.
+            return (effect, Vec::new());
         }
         let told = |any: bool| match (any, known) {
             (true, _) => Truth::True,
@@ -415,7 +424,10 @@ impl Effect {
             .gains
             .iter()
             .take(SHOWN_SUBJECTS)
-            .map(|(subject, gains)| format!("{} can now {}", subject.text(), gained(gains)))
+            .map(|(subject, gains)| {
+                let now = if self.certain { "now" } else { "by it" };
+                format!("{} can {now} {}", subject.text(), gained(gains))
+            })
             .collect();
         if self.gains.len() > SHOWN_SUBJECTS {
             people.push(format!("so can {} more", self.gains.len() - SHOWN_SUBJECTS));
@@ -428,7 +440,10 @@ impl Effect {
             text.truncate(text.floor_char_boundary(MAX_TEXT));
             text.push('…');
         }
-        text.push_str(", and could not before as far as is known.");
+        text.push_str(match self.certain {
+            true => ", and could not before as far as is known.",
+            false => "; what was so before is not known.",
+        });
         text
     }
 }
@@ -447,8 +462,8 @@ pub fn gained(gains: &[Gain]) -> String {
                 .filter(|gain| gain.namespace.as_ref() == *scope)
                 .map(|gain| rights::words(&gain.rule))
                 .collect();
-            words.sort_by_key(|words| words != "everything");
-            if words.first().is_some_and(|word| word == "everything") {
+            words.sort_by_key(|words| words != rights::EVERYTHING);
+            if words.first().is_some_and(|word| word == rights::EVERYTHING) {
                 words.truncate(1);
             }
             let place = match scope {

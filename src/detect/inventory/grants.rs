@@ -95,7 +95,7 @@ impl Grants {
     pub fn used(&self, what: &Use<'_>) -> Option<&Grant> {
         self.0.iter().rev().find(|grant| {
             *grant.cluster == *what.cluster
-                && (grant.at..=grant.at + LINKED_MILLIS).contains(&what.at)
+                && (grant.at + 1..=grant.at + LINKED_MILLIS).contains(&what.at)
                 && grant.is_held_by(what)
                 && (what.by.is_empty() || grant.bindings.iter().any(|b| **b == *what.by))
                 && grant

@@ -290,11 +290,14 @@ fn gathered<'a>(atoms: impl Iterator<Item = Atom<'a>>) -> Vec<Rule> {
     of_resources.chain(of_urls).collect()
 }
 
-/// The rule for people: `get, list secrets`, `create pods/exec`, `everything`.
+/// Every verb on every resource, for people.
+pub const EVERYTHING: &str = "do everything";
+
+/// The rule for people: `get, list secrets`, `create pods/exec`, [`EVERYTHING`].
 pub fn words(rule: &Rule) -> String {
     let any = |list: &[Box<str>]| has(list, "*");
     if any(&rule.verbs) && any(&rule.groups) && any(&rule.resources) && rule.names.is_empty() {
-        return "everything".to_owned();
+        return EVERYTHING.to_owned();
     }
     let verbs = match any(&rule.verbs) {
         true => "do anything with".to_owned(),

@@ -147,7 +147,7 @@ impl Inventory {
             .iter()
             .any(|group| **group == *"system:masters")
         {
-            return Some("everything in the whole cluster".to_owned());
+            return Some(format!("{} in the whole cluster", rights::EVERYTHING));
         }
         let gains: Vec<Gain> = self
             .rights_of(number, &identity)

@@ -258,8 +258,12 @@ impl Inventory {
         let late = lesson.at < self.clock;
         self.clock = self.clock.max(lesson.at);
         let meta = &mut self.metas[cluster as usize];
-        meta.since = Some(meta.since.map_or(lesson.at, |since| since.min(lesson.at)));
-        meta.latest = meta.latest.max(lesson.at);
+        if lesson.owner != super::shelf::IMPORTED {
+            meta.since = Some(meta.since.map_or(lesson.at, |since| since.min(lesson.at)));
+            meta.latest = meta.latest.max(lesson.at);
+        } else if !matches!(lesson.what, What::Told(_)) {
+            meta.imported = meta.imported.max(Some(lesson.at));
+        }
         let older = matches!(lesson.what, What::Left { shown: false, .. })
             && meta.is_older(lesson.version, lesson.received);
         meta.mark(&lesson);
