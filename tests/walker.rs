@@ -1,7 +1,11 @@
-//! Property tests of the walker; [`differential`] says what holds.
+//! Property tests of the walker; [`differential`], which is fuzzed too, says what holds.
 
-#[path = "walker/differential.rs"]
+#[path = "../fuzz/src/walker.rs"]
+#[expect(dead_code, reason = "the fuzz target asks for matches too")]
 mod differential;
+#[path = "../fuzz/src/shared.rs"]
+#[expect(dead_code, reason = "other targets use more of it")]
+mod shared;
 
 use differential::compare;
 use proptest::collection::vec;

@@ -55,8 +55,29 @@ pub fn header(text: &str, max: usize) -> String {
     bounded(&words.join(" "), max).into_owned()
 }
 
-/// Control characters, line and paragraph separators, bidirectional marks and overrides, zero-width
-/// and filler characters, tags.
+/// JSON text, the same value, without characters that act on a terminal: JSON escapes only the first
+/// 32 control characters by itself.
+pub fn json_for_terminals(json: &str) -> Cow<'_, str> {
+    let acts = |c: char| !c.is_ascii() && is_unseen(c) || c == '\u{7f}';
+    if json.is_ascii() && !json.contains('\u{7f}') || !json.contains(acts) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if acts(character) {
+            // Nothing but a string can hold it.
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}").expect("a string can be written to");
+            }
+        } else {
+            out.push(character);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Control characters, line and paragraph separators, bidirectional marks and overrides, zero-width,
+/// blank and filler characters, tags.
 fn is_unseen(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -72,11 +93,15 @@ fn is_unseen(character: char) -> bool {
                 | '\u{200b}'..='\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}'
+                | '\u{2800}'
                 | '\u{3164}'
                 | '\u{fe00}'..='\u{fe0f}'
                 | '\u{feff}'
                 | '\u{ffa0}'
-                | '\u{fff9}'..='\u{fffb}'
+                | '\u{fff9}'..='\u{fffc}'
+                | '\u{13430}'..='\u{1343f}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
                 | '\u{e0000}'..='\u{e0fff}'
         )
 }
@@ -112,6 +137,23 @@ mod tests {
             "alert Bcc: mallory@example.com"
         );
         assert_eq!(header("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn json_keeps_its_value_and_loses_its_power() {
+        let value = serde_json::json!({"a": "é\u{9b}2J\u{202e}\u{7f}\u{e0001}\n", "日": [1, "🦅"]});
+        let plain = value.to_string();
+        let safe = json_for_terminals(&plain);
+        assert!(!safe.chars().any(is_unseen), "{safe}");
+        assert!(safe.contains("é\\u009b2J\\u202e\\u007f\\udb40\\udc01\\n") && safe.contains("🦅"));
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&safe).ok(),
+            Some(value)
+        );
+        assert!(matches!(
+            json_for_terminals("{\"a\":\"é\"}"),
+            Cow::Borrowed(_)
+        ));
     }
 
     proptest! {

@@ -15,8 +15,9 @@ const REDACTED: &str = "[redacted]";
 /// Names of settings whose value is a secret, as the end of a longer name.
 const NAME: &str = r"(?:password|passwd|passwort|passphrase|secret|token|credentials?|connection[-_]?string|sas|jwt|(?:api|access|account|shared|private|signing|encryption|master|secret|auth|storage|subscription|function)[-_]?key)";
 
-/// A value: quoted (also with its quotes escaped, as in JSON within JSON), or up to a separator.
-const VALUE: &str = r#"(?:\$\(|\$\{[^}]*\}|<[^>]*>|\\+"[^"\\]*\\+"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s"'\\&,;|(){}\[\]<>]+)"#;
+/// A value: quoted (also with its quotes escaped, as in JSON within JSON, also cut off), or up to a
+/// separator.
+const VALUE: &str = r#"(?:\$\(|\$\{[^}]*\}|<[^>]*>|\\+"[^"\\]*(?:\\+"|\\*\z)|"(?:[^"\\]|\\.)*(?:"|\\?\z)|'[^']*(?:'|\z)|[^\s"'\\&,;|(){}\[\]<>]+)"#;
 
 /// From one argument to the next: in a shell, in a list, in a request's URI.
 const NEXT: &str = r#"(?:\s+|["']\s*,\s*["']|["']\s+["']|&command=|%20|\+)"#;
@@ -103,7 +104,7 @@ fn patterns() -> Vec<(String, bool)> {
         format!(
             r#"(?i)"name\\*"\s*:\s*\\*"[A-Za-z0-9_.-]*(?:{NAME}|pass|pwd)\\*"\s*,\s*\\*"value\\*"\s*:\s*(?P<secret>{VALUE})"#
         ),
-        r#"(?s)\bkind\\*"\s*:\s*\\*"Secret\\*".*?"(?:data|stringData)\\*"\s*:\s*\{(?P<secret>[^{}]+)\}"#
+        r#"(?s)\bkind\\*"\s*:\s*\\*"Secret\\*".*?"(?:data|stringData)\\*"\s*:\s*\{(?P<secret>[^{}]+)"#
             .to_owned(),
         r#"(?s)"(?:data|stringData)\\*"\s*:\s*\{(?P<secret>[^{}]+)\}.*?\bkind\\*"\s*:\s*\\*"Secret\\*""#
             .to_owned(),
@@ -275,6 +276,10 @@ mod tests {
             "{\"name\":\"DB_PASSWORD\",\"value\":\"hush0\"}",
             "{\"kind\":\"Secret\",\"apiVersion\":\"v1\",\"data\":{\"any\":\"hush0\"}}",
             "{\\\"data\\\":{\\\"any\\\":\\\"hush0\\\"},\\\"kind\\\":\\\"Secret\\\"}",
+            "{\"kind\":\"Secret\",\"data\":{\"any\":\"hush0",
+            "{\\\"password\\\":\\\"hush cut off",
+            "{\"password\":\"hush cut off",
+            "--password 'hush cut off",
             "-----BEGIN RSA PRIVATE KEY-----\\nhush0\\n-----END RSA PRIVATE KEY-----",
             "cat <<E\n-----BEGIN EC PRIVATE KEY-----\nhush0 cut off",
         ];

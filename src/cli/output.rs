@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::alert::escape::json_for_terminals;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people; the default on a terminal.
@@ -51,7 +53,10 @@ impl<W: Write> JsonWriter<W> {
             self.out.write_all(if self.any { b",\n" } else { b"[\n" })?;
         }
         self.any = true;
-        self.out.write_all(json)?;
+        match std::str::from_utf8(json) {
+            Ok(text) => self.out.write_all(json_for_terminals(text).as_bytes())?,
+            Err(_) => self.out.write_all(json)?,
+        }
         if !self.array {
             self.out.write_all(b"\n")?;
         }

@@ -14,6 +14,9 @@ use crate::config::secret::Secret;
 /// As much of an answer as is ever read.
 const MAX_ANSWER: usize = 4096;
 
+/// Shorter parts of an address are words.
+const SHORTEST_SECRET: usize = 8;
+
 /// Seconds for one attempt, where nothing else is configured.
 pub(super) fn default_timeout_secs() -> u64 {
     10
@@ -36,18 +39,21 @@ pub(super) struct Http {
     client: Client,
     url: Url,
     authorization: Option<HeaderValue>,
+    /// What no log may show, should the receiver echo it.
+    secrets: Vec<String>,
 }
 
 impl Http {
     /// Checks the settings and reads the files they name; connects to nobody.
     pub fn new(section: Section<'_>, settings: Settings<'_>) -> Result<Http, ConfigError> {
         let url = check_url(section, settings.url, settings.allow_insecure)?;
-        let authorization = section
-            .secret(
-                "bearer-token",
-                settings.bearer_token,
-                settings.bearer_token_file,
-            )?
+        let token = section.secret(
+            "bearer-token",
+            settings.bearer_token,
+            settings.bearer_token_file,
+        )?;
+        let secrets = secrets(&url, token.as_ref());
+        let authorization = token
             .map(|token| {
                 let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
                     .map_err(|_| {
@@ -89,6 +95,7 @@ impl Http {
             client,
             url,
             authorization,
+            secrets,
         })
     }
 
@@ -99,7 +106,7 @@ impl Http {
         }
         let request = self.client.post(self.url.clone()).headers(headers);
         match request.body(body).send().await {
-            Ok(response) => answer(response).await,
+            Ok(response) => answer(response, &self.secrets).await,
             Err(error) => {
                 let error = error.without_url();
                 Attempt::Retry {
@@ -144,7 +151,24 @@ fn check_url(
     Ok(url)
 }
 
-async fn answer(mut response: Response) -> Attempt {
+/// The token, and what stands behind the address's host: its path, and each part that is long
+/// enough to be a secret.
+fn secrets(url: &Url, token: Option<&Secret>) -> Vec<String> {
+    let query = url.query().unwrap_or_default();
+    let mut secrets: Vec<String> = [url.path(), query]
+        .into_iter()
+        .chain(url.path().split('/'))
+        .chain(query.split(['&', '=']))
+        .chain(token.map(Secret::expose))
+        .filter(|part| part.len() >= SHORTEST_SECRET)
+        .map(str::to_owned)
+        .collect();
+    // The longest first, so that none is left in part.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
+}
+
+async fn answer(mut response: Response, secrets: &[String]) -> Attempt {
     let status = response.status();
     if status.is_success() {
         // Read, so that the connection can be used again; what it says does not matter.
@@ -164,7 +188,12 @@ async fn answer(mut response: Response) -> Attempt {
             detail: format!("HTTP {status}{hint}"),
         };
     }
-    let said = one_line(&String::from_utf8_lossy(&read_bounded(&mut response).await));
+    let said = read_bounded(&mut response).await;
+    let mut said = String::from_utf8_lossy(&said).into_owned();
+    for secret in secrets {
+        said = said.replace(secret, "[redacted]");
+    }
+    let said = one_line(&said);
     let separator = if said.is_empty() { "" } else { ": " };
     Attempt::Rejected {
         reason,

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 
 use super::setup::describe;
 use super::{Attempt, FailureReason, Notification, Receiver};
+use crate::alert::escape::json_for_terminals;
 use crate::alert::render;
 
 /// A receiver that prints.
@@ -45,7 +46,7 @@ impl Receiver for Stdout {
         let text = match (self.form, notification.alert()) {
             (Form::Blocks { colour }, Ok(alert)) => render::terminal(&alert, colour),
             // An alert of another version is still JSON on one line.
-            _ => notification.body.clone(),
+            _ => json_for_terminals(&notification.body).into_owned(),
         };
         Box::pin(async move {
             // A pipe that nobody reads blocks: that is for a thread of its own.

@@ -1,7 +1,7 @@
 //! Matches: what the parallel half of detection hands to the ordered half, owning its data.
 
 use std::hash::Hasher;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -18,7 +18,9 @@ use crate::event::{Category, Field, FieldValue, Stage, View};
 use crate::source::Partition;
 
 /// 128 bits of SHA-256 over parts that cannot run into one another. Keys come from log content, so
-/// they must not be possible to forge.
+/// they must not be possible to forge: to pass for what another did takes 2¹²⁸ trials, and a pair of
+/// one's own choosing with the same digest 2⁶⁴. A key of ours would add nothing to that, and would
+/// have to outlive restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest128(pub u128);
 
@@ -44,9 +46,22 @@ impl Digest128 {
     pub fn hex(self) -> String {
         format!("{:032x}", self.0)
     }
+
+    /// The hash by which tables in memory find the digest. Whoever writes log content can look for
+    /// digests that agree in some bits, a million trials for each that shares a bucket; which bits
+    /// make a bucket is therefore another matter in each process.
+    pub fn spread(self) -> u64 {
+        static KEYS: LazyLock<[u64; 2]> = LazyLock::new(|| {
+            let random = ahash::RandomState::new();
+            [random.hash_one(0), random.hash_one(1)]
+        });
+        let [low, high] = *KEYS;
+        let product = u128::from(self.0 as u64 ^ low) * u128::from((self.0 >> 64) as u64 ^ high);
+        product as u64 ^ (product >> 64) as u64
+    }
 }
 
-/// Takes a digest's own bits for the hash: they are random already, and nobody can choose them.
+/// Takes [`Digest128::spread`] for the hash: digests are random already.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct DigestHasher(u64);
 
@@ -62,7 +77,7 @@ impl Hasher for DigestHasher {
     }
 
     fn write_u128(&mut self, digest: u128) {
-        self.0 = digest as u64;
+        self.0 = Digest128(digest).spread();
     }
 }
 
@@ -297,3 +312,20 @@ pub(super) fn elements(view: &View<'_>, fields: &[Field]) -> Vec<String> {
 
 /// Elements of one list that are remembered of one event.
 const MAX_ELEMENTS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_can_aim_at_a_bucket() {
+        // Digests that agree in every bit but some high ones, as can be found by trying.
+        let spread: std::collections::BTreeSet<u64> = (0..4096u128)
+            .map(|high| Digest128(high << 64 | 0x5ead).spread() % 4096)
+            .collect();
+        // Of 4096 buckets, about 63 in 100 are met by chance.
+        assert!(spread.len() > 2_000, "{}", spread.len());
+        let digest = Digest128::of([b"a".as_slice()]);
+        assert_eq!(digest.spread(), digest.spread());
+    }
+}

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use super::memory::Memory;
 use super::tally::Tally;
-use super::work::{Output, TimeRange, Worker};
+use super::work::{Output, QUARANTINE_EXCERPT, TimeRange, Worker};
 use crate::alert::group::Cause;
 use crate::alert::own::Losses;
 use crate::alert::{Alert, Severity, redact};
@@ -354,9 +354,7 @@ impl Judging {
                 source: format!("{}/{}", done.partition.source, done.partition.id),
                 position: format!("{}#{}", record.position.chunk, record.position.offset),
                 reason: record.reason.as_str().to_owned(),
-                raw: redact::redact(&String::from_utf8_lossy(&record.text))
-                    .into_owned()
-                    .into(),
+                raw: quarantine_text(&record.text),
             });
         }
         self.memory.judge.observe(&done.output.tally.streams);
@@ -627,4 +625,12 @@ fn notification(
         enqueued,
     });
     commit.notifications.extend(new);
+}
+
+/// A damaged record as it is kept: what looks like a credential is looked for before the text is cut.
+fn quarantine_text(record: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(record);
+    let redacted = redact::redact(&text);
+    let end = redacted.floor_char_boundary(QUARANTINE_EXCERPT);
+    redacted[..end].as_bytes().to_vec()
 }

@@ -20,7 +20,10 @@ use crate::failpoint::fail_point;
 use crate::source::Batch;
 
 /// Bytes kept of a damaged record.
-const QUARANTINE_EXCERPT: usize = 64 * 1024;
+pub const QUARANTINE_EXCERPT: usize = 64 * 1024;
+
+/// Bytes behind them that are looked at for credentials, so that none is cut where it cannot be told.
+const MARGIN: usize = 4 * 1024;
 
 /// What a batch gave.
 #[derive(Debug, Default)]
@@ -41,7 +44,7 @@ pub struct Output {
 pub struct DamagedRecord {
     pub reason: Damage,
     pub position: RecordPosition,
-    /// The record as received, up to a bound.
+    /// The record as received, up to a bound and what redaction needs behind it.
     pub text: Vec<u8>,
 }
 
@@ -99,7 +102,8 @@ impl Worker {
                     damaged.push(DamagedRecord {
                         reason,
                         position: record.position,
-                        text: record.raw[..record.raw.len().min(QUARANTINE_EXCERPT)].to_vec(),
+                        text: record.raw[..record.raw.len().min(QUARANTINE_EXCERPT + MARGIN)]
+                            .to_vec(),
                     });
                 }
                 let told = match &record.payload {

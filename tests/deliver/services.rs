@@ -126,6 +126,20 @@ async fn what_a_service_answers_decides_on_the_next_attempt() {
     }
 }
 
+#[tokio::test]
+async fn what_a_receiver_echoes_is_not_kept() {
+    let echo =
+        "no such hook: /services/T0/B0/hush-in-a-path?key=hush-in-a-query, Bearer hush-as-a-token";
+    let server = Server::start(vec![Reply::status(404).body(echo)]).await;
+    let url = server.url("/services/T0/B0/hush-in-a-path?key=hush-in-a-query");
+    let text = format!("[webhook.a]\nurl = {url:?}\nbearer-token = \"hush-as-a-token\"\n");
+    let Attempt::Rejected { detail, .. } = attempt(&text, Status::Open).await else {
+        panic!("a 404 is final");
+    };
+    assert!(detail.contains("no such hook"), "{detail}");
+    assert!(!detail.contains("hush"), "{detail}");
+}
+
 #[test]
 fn closings_go_to_those_who_want_them() {
     let text = r#"
