@@ -72,6 +72,9 @@ impl Stream {
                 StateSpec::Threshold {
                     distinct: Some(_),
                     ..
+                } | StateSpec::Spike {
+                    distinct: Some(_),
+                    ..
                 }
             ) {
                 writeln!(site, "[detectors.{}]\nenabled = false", detector.id).expect("memory");

@@ -315,8 +315,21 @@ receivers = ["webhook.incidents"]
         let (memory, is_whole) = Memory::recover(&recovered, Learning::Own, None);
         assert!(is_whole, "the state can be read");
         // What depends on the clock on the wall: when somebody was told, and so under which ids;
-        // and in which batch an event came, and so whether it was left out as no news.
-        let of_the_wall = ["detected_at", "at", "sequence", "ids", "requests"];
+        // and in which batch an event came, and so whether it was left out as no news, which of two
+        // that are alike an open alert took last, and in what order the inventory, which is written
+        // as one blob, learnt what it holds.
+        let of_the_wall = [
+            "detected_at",
+            "at",
+            "sequence",
+            "ids",
+            "requests",
+            "pending",
+            "last",
+            "listed",
+            "notified_at",
+            "inventory",
+        ];
         Outcome {
             alerts,
             incidents,
