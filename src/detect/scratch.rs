@@ -15,7 +15,7 @@ use super::index::DetectorIndex;
 use super::inventory::Lesson;
 use super::matches::Digest128;
 use super::state::recall::Recall;
-use super::state::window::{COALESCED_SHARE, Hit};
+use super::state::window::{Hit, stretch};
 use crate::event::{Field, View};
 
 /// Slots of the memory: a power of two. Each is 32 bytes; together they fit a core's cache.
@@ -31,7 +31,8 @@ pub struct Scratch {
     slots: Vec<Slot>,
     /// Slots that have counted in this batch.
     counting: Vec<u32>,
-    repeats: HashMap<u64, Repeat, RandomState>,
+    /// By the hash of key and value, and the stretch of time.
+    repeats: HashMap<(u64, i64), Repeat, RandomState>,
     counted: HashMap<Digest128, u64, RandomState>,
     /// Hashes of what needs to be a match once a batch.
     once: HashSet<u64, RandomState>,
@@ -149,16 +150,16 @@ impl Scratch {
         any
     }
 
-    /// Whether an event of a distinct value came so soon after the last that it cannot be the one
-    /// to reach a count; then only its time is remembered.
+    /// Whether an event of a distinct value follows one of the same stretch of time, so that it cannot
+    /// be the one to reach a count; then only its time is remembered.
     pub(super) fn repeats(&mut self, hash: u64, time: Timestamp, window: SignedDuration) -> bool {
         if self.recall.is_none() {
             return false;
         }
         let now = time.as_millisecond();
-        let near = i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / COALESCED_SHARE;
-        match self.repeats.get_mut(&hash) {
-            Some(repeat) if (0..=near).contains(&(now - repeat.matched)) => {
+        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        match self.repeats.get_mut(&(hash, stretch(now, window))) {
+            Some(repeat) if now >= repeat.matched => {
                 repeat.hit.at = repeat.hit.at.max(now);
                 repeat.again = true;
                 true
@@ -170,14 +171,16 @@ impl Scratch {
     /// Remembers a match that counts a distinct value, for [`Scratch::repeats`].
     pub(super) fn matched(&mut self, hash: u64, hit: Hit) {
         if self.recall.is_some() {
-            self.repeats.insert(
-                hash,
-                Repeat {
+            let repeat = self
+                .repeats
+                .entry((hash, stretch(hit.at, hit.window)))
+                .or_insert(Repeat {
                     matched: hit.at,
                     hit,
                     again: false,
-                },
-            );
+                });
+            // One that comes late makes it begin earlier.
+            repeat.matched = repeat.matched.min(hit.at);
         }
     }
 

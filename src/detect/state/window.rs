@@ -1,8 +1,8 @@
 //! The latest events of one key by time, and how many of them any window holds.
 //!
-//! Of a value that is counted once, an event between two others that one window can hold is left
-//! out: every window that holds it holds one of them. So noise pushes nothing out, and no answer
-//! changes, whatever the order of arrival.
+//! Of a value that is counted once, the first and the last event of each half window of the clock are
+//! kept: every window that holds one between them holds one of them. So noise pushes nothing out, no
+//! answer changes, and what is kept does not depend on the order of arrival.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,11 +17,13 @@ use crate::detect::matches::Digest128;
 /// Events kept for a key beyond its count: enough to judge late ones, and a bound on a storm.
 const KEPT_BEYOND_COUNT: usize = 64;
 
-/// Events kept of each distinct value: the first and last of a window, and of those around it.
-const KEPT_OF_VALUE: usize = 4;
+/// Events kept of each distinct value, where there are too many: of a window and half of the next.
+const KEPT_OF_VALUE: usize = 6;
 
-/// Share of the window within which a worker takes events of one distinct value for one.
-pub const COALESCED_SHARE: i64 = 8;
+/// Number of the half window of the clock in which a time lies; both in milliseconds.
+pub fn stretch(at: i64, window: i64) -> i64 {
+    at.div_euclid((window / 2).max(1))
+}
 
 /// One counted event, for the state's delta.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -95,33 +97,28 @@ impl Window {
         }
     }
 
-    /// Where an event at `place` goes once those of its value that it makes redundant are gone;
-    /// `None` where it is redundant itself.
+    /// Where an event at `place` goes once the one of its value and half window that it makes
+    /// redundant is gone; `None` where it is redundant itself.
     fn make_way(&mut self, hit: &Hit, place: usize) -> Option<usize> {
+        let stretch = |at: i64| stretch(at, hit.window);
+        let of_stretch = |at: &usize| stretch(self.events[*at].0) == stretch(hit.at);
         let same = |at: &usize| self.events[*at].1 == hit.value;
-        let mut before = (0..place).rev().filter(same);
-        let (last, but_last) = (before.next(), before.next());
-        let mut after = (place..self.events.len()).filter(same);
-        let (next, but_next) = (after.next(), after.next());
-        let at = |place: usize| self.events[place].0;
-        if let (Some(last), Some(next)) = (last, next)
-            && at(next) - at(last) <= hit.window
-        {
-            return None;
-        }
-        let next = next.filter(|_| but_next.is_some_and(|later| at(later) - hit.at <= hit.window));
-        let last =
-            last.filter(|_| but_last.is_some_and(|earlier| hit.at - at(earlier) <= hit.window));
-        // The later one first, so that the places of earlier ones hold.
-        if let Some(next) = next {
-            self.events.remove(next);
-        }
-        match last {
-            Some(last) => {
-                self.events.remove(last);
+        let before = (0..place).rev().take_while(of_stretch).filter(same);
+        let after = (place..self.events.len())
+            .take_while(of_stretch)
+            .filter(same);
+        let (before, after): (Vec<usize>, Vec<usize>) = (before.collect(), after.collect());
+        match (&before[..], &after[..]) {
+            ([_, ..], [_, ..]) => None,
+            ([last, _, ..], []) => {
+                self.events.remove(*last);
                 Some(place - 1)
             }
-            None => Some(place),
+            ([], [next, _, ..]) => {
+                self.events.remove(*next);
+                Some(place)
+            }
+            _ => Some(place),
         }
     }
 
@@ -253,6 +250,24 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn what_is_kept_does_not_depend_on_the_order_of_arrival(
+            events in proptest::collection::vec((0_u64..4, 0_i64..300_000), 1..60).prop_shuffle(),
+        ) {
+            let kept = |events: &[(u64, i64)]| {
+                let mut window = Window::default();
+                for (value, at) in events {
+                    window.insert(&hit(*value, *at), i64::MIN);
+                }
+                window.events
+            };
+            let mut sorted = events.clone();
+            sorted.sort_by_key(|(_, at)| *at);
+            prop_assert_eq!(kept(&events), kept(&sorted));
+        }
+    }
+
     #[test]
     fn noise_pushes_nothing_out() {
         let mut window = Window::default();
@@ -260,7 +275,7 @@ mod tests {
         for tenth in 0..590 {
             window.insert(&hit(2 + tenth % 5, tenth as i64 * 100), 0);
         }
-        assert!(window.len() < 20, "{}", window.len());
+        assert!(window.len() < 30, "{}", window.len());
         let last = hit(99, WINDOW);
         window.insert(&last, 0);
         assert_eq!(window.fullest_around(&last, 1), 7);
