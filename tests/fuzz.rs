@@ -179,6 +179,8 @@ mod seeds {
             clock: 0,
             campaigns: Campaigns {
                 per_family: 2,
+                intrusions: 0,
+                quiet: Duration::ZERO,
                 round: Duration::from_secs(60),
                 window: (0.02, 0.7),
                 notable: true,

@@ -22,6 +22,8 @@ fn write_archive(folder: &Path) {
         clock: 0,
         campaigns: Campaigns {
             per_family: 1,
+            intrusions: 0,
+            quiet: Duration::ZERO,
             round: duration,
             window: (0.1, 0.7),
             notable: true,

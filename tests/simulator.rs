@@ -21,11 +21,70 @@ fn scenario(seed: u64) -> Scenario {
         clock: 0,
         campaigns: Campaigns {
             per_family: 8,
+            intrusions: 0,
+            quiet: Duration::ZERO,
             round: duration,
             window: (0.02, 0.7),
             notable: true,
         },
     }
+}
+
+/// As a user would: the archive of a small company after some days to learn from, and its score.
+#[test]
+fn intrusions_are_found_and_what_was_learned_is_quiet() {
+    // Other seeds by hand: SEED=12 cargo test --test simulator.
+    let seed = std::env::var("SEED").unwrap_or_else(|_| "5".to_owned());
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("company");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_lanner"))
+            .arg("simulate")
+            .args(arguments)
+            .output()
+            .expect("the program runs");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{errors}");
+        output.stdout
+    };
+    let out = out.to_str().expect("a name in UTF-8");
+    let size = [
+        "--learn",
+        "4",
+        "--days",
+        "1",
+        "--clusters",
+        "1",
+        "--rate",
+        "0.05",
+    ];
+    let many = [
+        "--intrusions",
+        "5",
+        "--attacks",
+        "1",
+        "--seed",
+        &seed,
+        "--out",
+        out,
+    ];
+    run(&[&size[..], &many[..]].concat());
+    let report = run(&["score", "--format", "json", out]);
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("a report");
+    let number = |key: &str| report[key].as_u64().expect("a number");
+    let list = |key: &str| report[key].as_array().expect("a list");
+    assert!(number("campaigns") >= 8, "{report:#}");
+    assert!(number("acts") >= 15, "{report:#}");
+    assert!(
+        100 * number("told") >= 99 * number("acts"),
+        "{:#}",
+        report["missed"]
+    );
+    let alarms = list("false_alarms");
+    assert!(alarms.len() <= 2, "{alarms:#?}");
+    assert!(list("incidents").len() >= 4, "{report:#}");
+    let held = |held: &serde_json::Value| held["held"].as_f64() >= Some(0.5);
+    assert!(list("incidents").iter().all(held), "{report:#}");
 }
 
 #[test]

@@ -203,6 +203,8 @@ fn publish(
         clock: Scenario::office_hours(start),
         campaigns: Campaigns {
             per_family: 1,
+            intrusions: 0,
+            quiet: Duration::ZERO,
             round: Duration::from_secs(60),
             window: (0.1, 0.9),
             notable: true,

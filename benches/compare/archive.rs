@@ -64,6 +64,8 @@ fn scenario() -> Scenario {
         clock: 14,
         campaigns: Campaigns {
             per_family: 1,
+            intrusions: 0,
+            quiet: std::time::Duration::ZERO,
             round,
             window: (0.05, 0.7),
             notable: true,

@@ -39,6 +39,8 @@ pub fn simulated() -> Vec<u8> {
         clock: 0,
         campaigns: Campaigns {
             per_family: 2,
+            intrusions: 0,
+            quiet: std::time::Duration::ZERO,
             round: Duration::from_secs(90),
             window: (0.05, 0.7),
             notable: true,

@@ -12,7 +12,11 @@ mod output;
 mod replay;
 mod run;
 mod setup;
+#[cfg(feature = "emulator")]
+mod simulate;
 mod status;
+#[cfg(feature = "emulator")]
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -46,6 +50,9 @@ enum Command {
     Detectors(detectors::Arguments),
     /// What is remembered of clusters' objects: list and show it, or import what kubectl says.
     Inventory(inventory::Arguments),
+    /// Write or publish the logs of simulated clusters with attacks in them, and score what is found.
+    #[cfg(feature = "emulator")]
+    Simulate(simulate::Arguments),
     /// Run an Event Hubs namespace on loopback, for trials and tests.
     Emulator(emulator::Arguments),
 }
@@ -74,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Detectors(arguments) => detectors::run(arguments),
         Command::Inventory(arguments) => inventory::run(arguments),
+        #[cfg(feature = "emulator")]
+        Command::Simulate(arguments) => simulate::run(arguments),
         Command::Emulator(arguments) => emulator::run(arguments),
     };
     match result {

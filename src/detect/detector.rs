@@ -39,6 +39,9 @@ pub struct Detector {
     pub references: Arc<[String]>,
     pub matching: Matcher,
     pub raise: Vec<Raise>,
+    /// Severities that are not exceeded where more is known.
+    pub lower: Vec<Raise>,
+    pub habit: Option<Habit>,
     pub state: StateSpec,
     /// Hash of what decides the state's meaning: remembered state is kept while it agrees.
     pub state_hash: u64,
@@ -118,6 +121,14 @@ pub struct Raise {
     pub not: Bits,
     pub known: Asked,
     pub severity: Severity,
+}
+
+/// Which matches may become a habit, and what is alike in them.
+#[derive(Debug, Clone)]
+pub struct Habit {
+    pub key: Vec<Field>,
+    pub facts: Bits,
+    pub not: Bits,
 }
 
 /// What a detector remembers.

@@ -405,16 +405,30 @@ pub(super) fn make_match(
         .filter(|raise| view.test(&raise.facts, &raise.not) == Truth::True)
         .map(|raise| raise.severity)
         .max();
-    let severity = raise
-        .unwrap_or(detector.severity)
+    let severity = raise.unwrap_or(detector.severity);
+    let lowered = detector
+        .lower
+        .iter()
+        .filter(|lower| view.test(&lower.facts, &lower.not) == Truth::True)
+        .map(|lower| lower.severity)
+        .fold(severity, Severity::min)
         .shifted(view.site.severity_shift);
     let known = Query::of(detector, view, raise.is_some()).map(Box::new);
     Match {
         detector: index,
-        severity,
+        severity: lowered,
         exception: exception(detector, view, occurrence.time),
         group: texts(view, &detector.group_by),
         state,
+        habit: detector
+            .habit
+            .as_ref()
+            .filter(|habit| view.test(&habit.facts, &habit.not) == Truth::True)
+            .map(|habit| {
+                let mut scope = detector.digest.bytes().to_vec();
+                scope.extend_from_slice(view.origin.cluster.as_bytes());
+                digest_of(&scope, &texts(view, &habit.key))
+            }),
         summary: detector.summary.render(|field| view.field(field)),
         known,
         note: None,

@@ -255,6 +255,8 @@ pub struct Match {
     /// Values of the detector's `group_by`.
     pub group: Vec<String>,
     pub state: StateKey,
+    /// Of the habit that the match may be.
+    pub habit: Option<Digest128>,
     /// The rendered summary.
     pub summary: String,
     /// What the ordered half needs to ask the inventory, where the detector names facts of it.

@@ -20,6 +20,7 @@ use super::scratch::Counts;
 use super::spec::NewKey;
 use super::state::absence::{self, Absence};
 use super::state::first_seen::{self, Answer, FirstSeen};
+use super::state::habit::{HABIT, Habits};
 use super::state::held::Held;
 use super::state::recall::Recall;
 use super::state::requests::Requests;
@@ -102,6 +103,7 @@ pub struct Judge {
     pub(super) thresholds: Thresholds,
     pub(super) spikes: Spikes,
     pub(super) sequences: Sequences,
+    pub(super) habits: Habits,
     /// Last steps that wait for an earlier one that comes late.
     held: Held,
     pub(super) absence: Absence,
@@ -134,6 +136,7 @@ impl Judge {
             thresholds: Thresholds::new(durable),
             spikes: Spikes::new(durable),
             sequences: Sequences::new(durable),
+            habits: Habits::new(durable),
             held: Held::default(),
             absence: Absence::new(durable),
             inventory: Inventory::new(durable),
@@ -298,6 +301,18 @@ impl Judge {
                 self.counted(state, *key, value, &occurrence)
             }
             _ => (Outcome::Alert, detector.description.clone()),
+        };
+        let reason = match found.habit {
+            Some(key) if outcome == Outcome::Alert => {
+                let days = self.habits.ask(key, occurrence.owner, time);
+                if days >= HABIT {
+                    found.severity = found.severity.min(Severity::Low);
+                    format!("{reason} The same was seen on {days} days before.")
+                } else {
+                    reason
+                }
+            }
+            _ => reason,
         };
         let reason = match &found.note {
             Some(note) => format!("{reason} {note}"),

@@ -17,7 +17,7 @@ use super::order::Judge;
 use super::state::pack::Packed;
 use super::state::requests::Seen;
 use super::state::window::Hit;
-use super::state::{absence, first_seen, sequence, spike, threshold};
+use super::state::{absence, first_seen, habit, sequence, spike, threshold};
 
 /// Versions of what the operators write.
 const REQUESTS: (&str, u8) = ("requests", 1);
@@ -25,6 +25,7 @@ const FIRST_SEEN: (&str, u8) = ("first_seen", 1);
 const THRESHOLD: (&str, u8) = ("threshold", 1);
 const SPIKE: (&str, u8) = ("spike", 1);
 const SEQUENCE: (&str, u8) = ("sequence", 1);
+const HABIT: (&str, u8) = ("habit", 1);
 const ABSENCE: (&str, u8) = ("absence", 1);
 const INVENTORY: (&str, u8) = ("inventory", 1);
 
@@ -36,6 +37,7 @@ pub struct Delta {
     thresholds: Vec<Hit>,
     spikes: Vec<Hit>,
     sequences: Vec<sequence::Hit>,
+    habits: Vec<habit::Seen>,
     absence: absence::Snapshot,
     inventory: inventory::Delta,
 }
@@ -47,6 +49,7 @@ impl Delta {
             && self.thresholds.is_empty()
             && self.spikes.is_empty()
             && self.sequences.is_empty()
+            && self.habits.is_empty()
             && self.absence.is_empty()
             && self.inventory.is_empty()
     }
@@ -60,6 +63,7 @@ pub struct Contents {
     thresholds: threshold::Snapshot,
     spikes: spike::Snapshot,
     sequences: sequence::Snapshot,
+    habits: Vec<habit::Seen>,
     absence: absence::Snapshot,
     inventory: inventory::Snapshot,
 }
@@ -137,6 +141,7 @@ impl Judge {
             thresholds: self.thresholds.take_delta(),
             spikes: self.spikes.take_delta(),
             sequences: self.sequences.take_delta(),
+            habits: self.habits.take_delta(),
             absence: self.absence.take_delta(),
             inventory: self.inventory.take_delta(),
         }
@@ -158,6 +163,9 @@ impl Judge {
         for hit in delta.sequences {
             self.sequences.apply(hit);
         }
+        for seen in delta.habits {
+            self.habits.apply(seen);
+        }
         self.absence.apply(delta.absence);
         self.inventory.apply(&delta.inventory);
     }
@@ -170,6 +178,7 @@ impl Judge {
             thresholds: self.thresholds.snapshot(),
             spikes: self.spikes.snapshot(),
             sequences: self.sequences.snapshot(),
+            habits: self.habits.all(),
             absence: self.absence.snapshot(),
             inventory: self.inventory.snapshot(),
         }
@@ -186,6 +195,7 @@ impl Judge {
         snapshot.put(THRESHOLD, &contents.thresholds)?;
         snapshot.put(SPIKE, &contents.spikes)?;
         snapshot.put(SEQUENCE, &contents.sequences)?;
+        snapshot.put(HABIT, &contents.habits)?;
         snapshot.put(ABSENCE, &contents.absence)?;
         snapshot.put(INVENTORY, &contents.inventory)?;
         Ok(snapshot)
@@ -214,6 +224,13 @@ impl Judge {
         if let Some(state) = snapshot.take(SEQUENCE, &mut lost) {
             self.sequences.restore(state);
         }
+        for seen in snapshot
+            .take::<Vec<habit::Seen>>(HABIT, &mut lost)
+            .into_iter()
+            .flatten()
+        {
+            self.habits.apply(seen);
+        }
         if let Some(state) = snapshot.take(ABSENCE, &mut lost) {
             self.absence.apply(state);
         }
@@ -224,13 +241,14 @@ impl Judge {
     }
 
     /// Entries remembered, by operator.
-    pub fn entries(&self) -> [(&'static str, usize); 7] {
+    pub fn entries(&self) -> [(&'static str, usize); 8] {
         [
             ("requests", self.requests.len()),
             ("first_seen", self.first_seen.len()),
             ("threshold", self.thresholds.len()),
             ("spike", self.spikes.len()),
             ("sequence", self.sequences.len()),
+            ("habit", self.habits.len()),
             ("absence", self.absence.len()),
             ("inventory", self.inventory.len()),
         ]
@@ -243,6 +261,7 @@ impl Judge {
             + self.thresholds.evicted()
             + self.spikes.evicted()
             + self.sequences.evicted()
+            + self.habits.evicted()
             + self.absence.evicted()
             + self.inventory.evicted()
     }

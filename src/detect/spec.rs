@@ -46,6 +46,10 @@ pub struct Spec {
     #[serde(default)]
     pub raise: Vec<Raise>,
     #[serde(default)]
+    pub lower: Vec<Raise>,
+    #[serde(default)]
+    pub habit: Option<Habit>,
+    #[serde(default)]
     pub first_seen: Option<Spanned<FirstSeen>>,
     #[serde(default)]
     pub threshold: Option<Spanned<Threshold>>,
@@ -115,6 +119,20 @@ pub struct Raise {
     #[serde(default)]
     pub not: Vec<Spanned<String>>,
     pub severity: Severity,
+}
+
+/// What is lowered to `low` once it was seen on several days: listed, and nobody is woken.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Habit {
+    /// What is alike in matches of one habit; the cluster always is.
+    pub key: Vec<Spanned<String>>,
+    /// Of which matches there are habits: all known to be true …
+    #[serde(default)]
+    pub facts: Vec<Spanned<String>>,
+    /// … and all known to be false.
+    #[serde(default)]
+    pub not: Vec<Spanned<String>>,
 }
 
 /// Raises when a key shows a value that it never showed before.

@@ -18,10 +18,28 @@ pub enum Operator {
     Velero,
     ExternalDns,
     Keda,
+    ArgoCd,
+    ExternalSecrets,
+    Kyverno,
+    PrometheusKeeper,
+    Scanner,
+}
+
+impl Operator {
+    pub fn is_of_grown_clusters(self) -> bool {
+        matches!(
+            self,
+            Operator::ArgoCd
+                | Operator::ExternalSecrets
+                | Operator::Kyverno
+                | Operator::PrometheusKeeper
+                | Operator::Scanner
+        )
+    }
 }
 
 /// Where an operator runs, as whom, by which program, and by which binding it may.
-pub const OPERATORS: [(Operator, &str, &str, &str, &str); 16] = [
+pub const OPERATORS: [(Operator, &str, &str, &str, &str); 21] = [
     (
         Operator::Kustomize,
         "flux-system",
@@ -133,6 +151,41 @@ pub const OPERATORS: [(Operator, &str, &str, &str, &str); 16] = [
         "keda-operator",
         "keda/v2.16.1 (linux/amd64) kubernetes/$Format",
         "keda-operator",
+    ),
+    (
+        Operator::ArgoCd,
+        "argocd",
+        "argocd-application-controller",
+        "argocd-application-controller/v0.0.0 (linux/amd64) kubernetes/$Format",
+        "argocd-application-controller",
+    ),
+    (
+        Operator::ExternalSecrets,
+        "external-secrets",
+        "external-secrets",
+        "external-secrets/v0.0.0 (linux/amd64) kubernetes/$Format",
+        "external-secrets-controller",
+    ),
+    (
+        Operator::Kyverno,
+        "kyverno",
+        "kyverno-admission-controller",
+        "kyverno/v0.0.0 (linux/amd64) kubernetes/$Format",
+        "kyverno:admission-controller",
+    ),
+    (
+        Operator::PrometheusKeeper,
+        "monitoring",
+        "prometheus-operator",
+        "PrometheusOperator/0.82.0",
+        "prometheus-operator",
+    ),
+    (
+        Operator::Scanner,
+        "trivy-system",
+        "trivy-operator",
+        "trivy-operator/v0.0.0 (linux/amd64) kubernetes/$Format",
+        "trivy-operator",
     ),
 ];
 

@@ -80,6 +80,7 @@ impl Client {
             staged: at + Duration::from_micros(900 + rng.below(24_000) as u64),
             allowed: true,
             annotations: Vec::new(),
+            bare: false,
         }
     }
 }
@@ -187,6 +188,8 @@ pub struct Event {
     /// What the authorizer said; refusals by admission or escalation checks come after it.
     pub allowed: bool,
     pub annotations: Vec<(&'static str, String)>,
+    /// Refused before anybody was known: no user, no annotations, as of a 401.
+    pub bare: bool,
 }
 
 impl Event {
@@ -275,7 +278,11 @@ impl Event {
         );
         quote(out, &self.uri);
         let _ = write!(out, ",\"verb\":\"{}\",\"user\":", self.verb);
-        out.push_str(self.client.identity.json());
+        out.push_str(if self.bare {
+            "{}"
+        } else {
+            self.client.identity.json()
+        });
         if let Some(impersonated) = &self.impersonated {
             out.push_str(",\"impersonatedUser\":");
             out.push_str(impersonated.json());
@@ -301,9 +308,14 @@ impl Event {
         }
         let _ = write!(
             out,
-            ",\"requestReceivedTimestamp\":\"{:.6}\",\"stageTimestamp\":\"{:.6}\",\"annotations\":{{",
+            ",\"requestReceivedTimestamp\":\"{:.6}\",\"stageTimestamp\":\"{:.6}\"",
             self.received, self.staged,
         );
+        if self.bare {
+            out.push('}');
+            return;
+        }
+        out.push_str(",\"annotations\":{");
         let decision = if self.allowed { "allow" } else { "forbid" };
         let reason = if self.allowed {
             &self.client.reason

@@ -15,6 +15,7 @@ pub mod archive;
 mod attack;
 mod body;
 mod cast;
+pub mod evaluate;
 mod event;
 mod identity;
 mod life;
@@ -66,6 +67,10 @@ impl Scenario {
 pub struct Campaigns {
     /// Attacks of each of the six families in a round; 0 for a quiet site.
     pub per_family: usize,
+    /// Intrusions of many acts in a round.
+    pub intrusions: usize,
+    /// How long nothing is attacked, so that what is ordinary can be learned.
+    pub quiet: Duration,
     /// Rounds follow one another for as long as the scenario lasts.
     pub round: Duration,
     /// The part of a round in which attacks begin; each at a moment of its own.
@@ -184,7 +189,12 @@ impl Simulator {
             .clusters
             .iter()
             .enumerate()
-            .map(|(index, spec)| World::new(scenario.seed, index, spec.clone(), &site))
+            .map(|(index, spec)| {
+                let mut world = World::new(scenario.seed, index, spec.clone(), &site);
+                world.opened = scenario.start;
+                world.clock = scenario.start;
+                world
+            })
             .collect();
         let rngs = (0..worlds.len())
             .map(|index| Rng::stream(scenario.seed, &format!("life {index}")))
@@ -194,6 +204,13 @@ impl Simulator {
             attackers: attack::Attackers::new(scenario.seed, &site),
             truth: Truth {
                 seed: scenario.seed,
+                start: Some(scenario.start),
+                end: Some(scenario.start + scenario.duration),
+                attacked_from: Some(scenario.start + scenario.campaigns.quiet),
+                clusters: worlds
+                    .iter()
+                    .map(|world| world.envelope.resource_id.to_lowercase())
+                    .collect(),
                 campaigns: Vec::new(),
             },
             agenda: BinaryHeap::new(),
@@ -215,8 +232,10 @@ impl Simulator {
                 simulator.push(start + wait, due);
             }
         }
-        if simulator.scenario.campaigns.per_family > 0 || simulator.scenario.campaigns.notable {
-            simulator.push(start, Due::Round(0));
+        let campaigns = &simulator.scenario.campaigns;
+        if campaigns.per_family + campaigns.intrusions > 0 || campaigns.notable {
+            let first = start + campaigns.quiet;
+            simulator.push(first, Due::Round(0));
         }
         simulator
     }
@@ -247,6 +266,7 @@ impl Simulator {
     fn turn(&mut self, time: Timestamp, index: usize, routine: Routine) {
         let mut out = Vec::new();
         let world = &mut self.worlds[index];
+        world.clock = time;
         let mut traffic = Traffic {
             now: time,
             rng: &mut self.rngs[index],
@@ -254,8 +274,11 @@ impl Simulator {
             out: &mut out,
         };
         let mut wait = life::turn(routine, world, &mut traffic, self.scenario.clock);
-        if routine.is_machine() {
-            wait = wait.div_f64(world.spec.tempo);
+        match routine.pace() {
+            // What operators do is rare enough as it is.
+            life::Pace::Operators => wait = wait.div_f64(world.spec.tempo.max(0.05)),
+            life::Pace::Machines => wait = wait.div_f64(world.spec.tempo),
+            life::Pace::People => {}
         }
         // Nothing repeats within a millisecond, whatever the tempo.
         let wait = wait.max(Duration::from_millis(1));
@@ -276,8 +299,14 @@ impl Simulator {
     fn round(&mut self, time: Timestamp, number: u32) {
         let plans = self.scenario.campaigns.clone();
         let mut out = Vec::new();
-        self.attackers
-            .plan(time, &plans, &mut self.worlds, &mut self.truth, &mut out);
+        self.attackers.plan(
+            time,
+            &plans,
+            &mut self.worlds,
+            &mut self.truth,
+            self.end,
+            &mut out,
+        );
         self.emit_all(out);
         self.push(time + plans.round, Due::Round(number + 1));
     }

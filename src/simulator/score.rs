@@ -46,7 +46,9 @@ pub fn score<'c>(
                 continue;
             };
             known = true;
-            let explains = rows.iter().any(|row| campaign.rows.contains(&row.as_str()));
+            let explains = rows
+                .iter()
+                .any(|row| campaign.rows.iter().any(|of| of == row));
             if step.decisive && explains {
                 let by = score.found.entry(campaign.id).or_default();
                 if !by.contains(&index) {

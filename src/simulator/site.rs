@@ -20,9 +20,10 @@ pub const NODE_NETWORKS: [&str; 2] = ["10.0.0.0/8", "192.0.2.0/26"];
 pub const CI_USER: &str = "5c0ffee5-0c1d-4e2f-8a3b-4c5d6e7f8091";
 
 /// The GitOps controllers' service accounts.
-pub const GITOPS_USERS: [&str; 2] = [
+pub const GITOPS_USERS: [&str; 3] = [
     "system:serviceaccount:flux-system:kustomize-controller",
     "system:serviceaccount:flux-system:helm-controller",
+    "system:serviceaccount:argocd:argocd-application-controller",
 ];
 
 /// Runs backup commands in pods, by exec, every night and on demand.
@@ -108,8 +109,8 @@ impl Site {
         Site { people }
     }
 
-    /// What the site's `lanner.toml` says of itself: a `[lists]` table, and its exceptions.
-    pub fn configuration(&self) -> String {
+    /// What the site's `lanner.toml` says of itself: a `[lists]` table.
+    pub fn lists(&self) -> String {
         let list = |items: &[&str]| {
             let quoted: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
             format!("[{}]", quoted.join(", "))
@@ -131,6 +132,26 @@ impl Site {
         ] {
             let _ = writeln!(out, "{key} = {}", list(items));
         }
+        out
+    }
+
+    /// As [`Site::lists`], with the one exception that every site with GitOps writes.
+    pub fn reviewed(&self) -> String {
+        let gitops = GITOPS_USERS[0];
+        format!(
+            r#"{}
+[[detectors.binding-subjects-changed.exception]]
+reason = "Teams' bindings come from Git, where the platform's people review them."
+actor.user = "{gitops}"
+"#,
+            self.lists()
+        )
+    }
+
+    /// As [`Site::lists`], with the exceptions by which a site has learned what is ordinary: where
+    /// nothing has had time to be learned.
+    pub fn configuration(&self) -> String {
+        let mut out = self.lists();
         let gitops = GITOPS_USERS[0];
         let _ = write!(
             out,
@@ -139,6 +160,12 @@ impl Site {
 reason = "Backups freeze the database's disk for their snapshots."
 actor.user = "{BACKUP_USER}"
 object.ns = "payments"
+
+[[detectors.binding-privileged-changed.exception]]
+reason = "The pipeline applies the administrators' binding at every run, unchanged."
+actor.user = "{CI_USER}"
+object.name = "platform-admins"
+source_ip.address = "192.0.2.128/26"
 
 [[detectors.binding-subjects-changed.exception]]
 reason = "Teams' bindings come from Git, where the platform's people review them."

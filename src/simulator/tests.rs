@@ -15,6 +15,8 @@ fn scenario(seed: u64, seconds: u64, rate: f64) -> Scenario {
         clock: 0,
         campaigns: Campaigns {
             per_family: 2,
+            intrusions: 0,
+            quiet: Duration::ZERO,
             round: Duration::from_secs(seconds),
             window: (0.05, 0.7),
             notable: false,

@@ -4,11 +4,13 @@
 //! Grows while campaigns are planned ([`super::attack`]); written beside an archive, and what the
 //! demo checks alerts against.
 
-use jiff::Timestamp;
-use serde::Serialize;
+use std::borrow::Cow;
 
-/// The six families that Lanner was founded for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The six families that Lanner was founded for, and what is of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     Dashboard,
@@ -17,9 +19,12 @@ pub enum Family {
     RbacEscalation,
     ClusterRoleBinding,
     SourceIp,
+    /// From initial access to impact, in many acts.
+    Intrusion,
 }
 
 impl Family {
+    /// The founding ones.
     pub const ALL: [Family; 6] = [
         Family::Dashboard,
         Family::PortForward,
@@ -38,12 +43,13 @@ impl Family {
             Family::RbacEscalation => "RBAC escalation",
             Family::ClusterRoleBinding => "cluster role bindings",
             Family::SourceIp => "unexpected source IP",
+            Family::Intrusion => "intrusions",
         }
     }
 }
 
 /// What a campaign is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// To be alerted.
@@ -54,27 +60,34 @@ pub enum Verdict {
 }
 
 /// A request of a campaign.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Step {
     pub audit_id: String,
     pub time: Timestamp,
     pub action: String,
     /// Whether this step by itself shows what the campaign is; others are what surrounds it.
     pub decisive: bool,
+    /// What an attacker does at once, by its number within the campaign: dumping secrets one by one is
+    /// one act of many requests.
+    pub act: u32,
+    /// The act's technique, as the public lists have it; empty of what needs no name.
+    pub technique: Cow<'static, str>,
 }
 
 /// One attack from begin to end, in one cluster.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Campaign {
     /// Its index in [`Truth::campaigns`].
     pub id: u32,
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub family: Family,
     pub verdict: Verdict,
     /// Rows of the coverage table, any of which explains it.
-    pub rows: &'static [&'static str],
+    #[serde(default)]
+    pub rows: Vec<Cow<'static, str>>,
     /// ATT&CK technique ids.
-    pub attack: &'static [&'static str],
+    #[serde(default)]
+    pub attack: Vec<Cow<'static, str>>,
     pub actor: String,
     /// ARM id in lower case.
     pub cluster: String,
@@ -92,9 +105,20 @@ impl Campaign {
 }
 
 /// All campaigns planned so far, in no order of time.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Truth {
     pub seed: u64,
+    /// Of the scenario.
+    #[serde(default)]
+    pub start: Option<Timestamp>,
+    #[serde(default)]
+    pub end: Option<Timestamp>,
+    /// When the first campaign may begin; before it, everything is ordinary.
+    #[serde(default)]
+    pub attacked_from: Option<Timestamp>,
+    /// ARM ids of its clusters.
+    #[serde(default)]
+    pub clusters: Vec<String>,
     pub campaigns: Vec<Campaign>,
 }
 

@@ -22,9 +22,29 @@ pub struct ClusterSpec {
     pub public_api: bool,
     /// Whether `kube-audit-admin` is sent beside `kube-audit`.
     pub both_categories: bool,
+    /// Whether it has what grown clusters have, and their troubles: more operators, agents with rights
+    /// on the nodes, an autoscaler.
+    pub grown: bool,
 }
 
 impl ClusterSpec {
+    /// The company's three clusters as they are for weeks, each with about `rate` records a second:
+    /// as many nodes as a small company has, whose machines are more or less talkative.
+    pub fn company(rate: f64) -> Vec<ClusterSpec> {
+        const NODES: usize = 8;
+        // Measured: records of such a cluster in a second at tempo 1.
+        const AT_ONE: f64 = 60.0;
+        ClusterSpec::three(1.0)
+            .into_iter()
+            .map(|spec| ClusterSpec {
+                nodes: NODES,
+                grown: true,
+                tempo: rate / AT_ONE,
+                ..spec
+            })
+            .collect()
+    }
+
     /// Three clusters that differ, with about `rate` records a second in all.
     pub fn three(rate: f64) -> Vec<ClusterSpec> {
         // Measured: records that a node and what runs on it cause in a second at tempo 1.
@@ -39,6 +59,7 @@ impl ClusterSpec {
                 tempo: (rate * share / (PER_NODE * nodes as f64 * doubled)).max(0.05),
                 public_api,
                 both_categories,
+                grown: false,
             }
         };
         vec![
@@ -97,9 +118,16 @@ pub struct World {
     pub scheduler: Client,
     pub cloud_controller: Client,
     pub anonymous: Client,
+    /// When the simulation began, and how far this world has come.
+    pub opened: jiff::Timestamp,
+    pub clock: jiff::Timestamp,
     /// AKS' hop before the API server.
     pub hop: String,
     egress: String,
+    /// The node pools' number.
+    pool: usize,
+    /// Nodes that there ever were.
+    pub numbered: usize,
     revision: u64,
 }
 
@@ -149,26 +177,37 @@ impl World {
                 "kube-probe/1.32",
                 "RBAC: allowed by ClusterRoleBinding \"system:public-info-viewer\" of ClusterRole \"system:public-info-viewer\" to Group \"system:unauthenticated\"",
             ),
+            opened: jiff::Timestamp::UNIX_EPOCH,
+            clock: jiff::Timestamp::UNIX_EPOCH,
             hop,
             egress,
+            pool: 0,
+            numbered: spec.nodes,
             revision: 4_000_000 + rng.below(90_000_000) as u64,
             spec,
         };
+        world.pool = pool;
         for i in 0..world.spec.nodes {
-            let group = if i % 5 == 0 { "system" } else { "user" };
-            let name = format!("aks-{group}-{pool}-vmss{}", base36(i));
-            let identity = Identity::system(&format!("system:node:{name}"), &["system:nodes"]);
-            let kubelet = world.client(
-                &identity,
-                i,
-                "kubelet/v1.32.3 (linux/amd64) kubernetes/32cc146",
-                "",
-            );
-            world.nodes.push(Node { name, kubelet });
+            let node = world.node(i);
+            world.nodes.push(node);
         }
         world.staff_apps(rng);
         world.staff_operators(rng);
         world
+    }
+
+    /// The node of this number in its scale set.
+    pub fn node(&self, number: usize) -> Node {
+        let group = if number.is_multiple_of(5) {
+            "system"
+        } else {
+            "user"
+        };
+        let name = format!("aks-{group}-{}-vmss{}", self.pool, base36(number));
+        let identity = Identity::system(&format!("system:node:{name}"), &["system:nodes"]);
+        let agent = "kubelet/v1.32.3 (linux/amd64) kubernetes/32cc146";
+        let kubelet = self.client(&identity, number, agent, "");
+        Node { name, kubelet }
     }
 
     fn staff_apps(&mut self, rng: &mut Rng) {
@@ -219,6 +258,9 @@ impl World {
 
     fn staff_operators(&mut self, rng: &mut Rng) {
         for (kind, namespace, account, agent, binding) in OPERATORS {
+            if kind.is_of_grown_clusters() && !self.spec.grown {
+                continue;
+            }
             let host = rng.below(self.nodes.len());
             let node = self.nodes[host].name.clone();
             let pod = format!("{account}-{}-{}", rng.suffix(9), rng.suffix(5));
@@ -277,7 +319,7 @@ impl World {
         self.agents
             .iter()
             .find(|agent| agent.kind == kind)
-            .expect("every operator runs in every cluster")
+            .expect("asked for where it runs")
     }
 
     /// One of the controllers, by its own service account, as the controller manager runs them.
@@ -301,10 +343,10 @@ impl World {
         Client::new(&identity, &[&self.hop], &agent, &reason)
     }
 
-    /// The next resource version.
-    pub fn revise(&mut self) -> u64 {
-        self.revision += 1;
-        self.revision
+    /// The resource version of what is written now: it grows with time, also for what is planned ahead.
+    pub fn revise(&self) -> u64 {
+        let since = self.clock.duration_since(self.opened).as_millis();
+        self.revision + u64::try_from(since).unwrap_or_default()
     }
 }
 

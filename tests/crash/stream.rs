@@ -42,6 +42,8 @@ impl Stream {
             clock: Scenario::office_hours(start),
             campaigns: Campaigns {
                 per_family: 6,
+                intrusions: 0,
+                quiet: std::time::Duration::ZERO,
                 round: duration,
                 window: (0.02, 0.7),
                 notable: true,

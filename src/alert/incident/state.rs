@@ -275,17 +275,7 @@ impl Incidents {
         }
         let occurrence = &finding.found.occurrence;
         let now = occurrence.clock().as_second();
-        let alone;
-        let traces = match occurrence.traces.as_slice() {
-            [] => {
-                alone = [Trace {
-                    kind: TraceKind::Alert,
-                    value: format!("{} {}", finding.fingerprint.hex(), occurrence.actor.user),
-                }];
-                &alone[..]
-            }
-            traces => traces,
-        };
+        let traces = joining(finding);
         let keyed: Vec<(Digest128, &Trace)> = traces
             .iter()
             .map(|trace| (digest(&occurrence.cluster, trace), trace))
@@ -577,6 +567,42 @@ fn version(incident: &Incident) -> String {
     let mut version = Digest128::of(steps.iter().map(|step| step.as_bytes())).hex();
     version.truncate(8);
     version
+}
+
+/// The traces by which a finding joins others. What nobody is woken for joins by who did it from
+/// where only: people restart one another's workloads all day, and an object that an intruder touched
+/// too must not make one incident of them all.
+fn joining(finding: &Finding<'_>) -> Vec<Trace> {
+    let occurrence = &finding.found.occurrence;
+    let user = &occurrence.actor.user;
+    let told = finding.found.severity >= Severity::Medium;
+    let mut joining: Vec<Trace> = occurrence
+        .traces
+        .iter()
+        .filter(|trace| {
+            told || matches!(
+                trace.kind,
+                TraceKind::SharedIdentity | TraceKind::Credential | TraceKind::Address
+            )
+        })
+        .cloned()
+        .collect();
+    let address = occurrence.source_ip.address.as_deref().unwrap_or_default();
+    if !occurrence.traces.is_empty() && !user.is_empty() && !address.is_empty() {
+        joining.push(Trace {
+            kind: TraceKind::SharedIdentity,
+            value: format!("{user} from {address}"),
+        });
+    }
+    if joining.is_empty() {
+        joining.push(Trace {
+            kind: TraceKind::Alert,
+            value: format!("{} {user}", finding.fingerprint.hex()),
+        });
+    }
+    joining.sort();
+    joining.dedup();
+    joining
 }
 
 fn digest(cluster: &str, trace: &Trace) -> Digest128 {

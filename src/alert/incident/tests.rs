@@ -83,6 +83,7 @@ fn judgement(
         severity: Severity::High,
         exception: None,
         group: vec![user.to_owned()],
+        habit: None,
         state: StateKey::None,
         summary: format!("{user} (203.0.113.9) did {id}"),
         known: None,
@@ -116,6 +117,29 @@ fn closed(incidents: &mut Incidents) -> Vec<Incident> {
         .collect();
     closed.sort_by(|a, b| a.id.cmp(&b.id));
     closed
+}
+
+#[test]
+fn what_wakes_nobody_joins_by_who_did_it_from_where() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    let object = (TraceKind::Object, "deployments shop/web");
+    let bob = (TraceKind::Identity, "bob");
+    add(
+        &mut incidents,
+        &detectors,
+        &judgement(&detectors, "pod-exec", "eve", 0, &[EVE, object]),
+    );
+    for (user, seconds, traces) in [("bob", 60, [bob, object]), ("eve", 120, [EVE, object])] {
+        let mut low = judgement(&detectors, "permissions-listed", user, seconds, &traces);
+        low.found.severity = Severity::Low;
+        add(&mut incidents, &detectors, &low);
+    }
+    let mut closed = closed(&mut incidents);
+    closed.sort_by_key(|incident| incident.steps.len());
+    let actors: Vec<_> = closed.iter().map(|incident| &incident.actors[..]).collect();
+    assert_eq!(actors, [["bob"], ["eve"]]);
+    assert_eq!(closed[1].steps.len(), 2);
 }
 
 const EVE: (TraceKind, &str) = (TraceKind::Identity, "eve");

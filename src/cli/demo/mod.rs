@@ -21,8 +21,6 @@ mod receivers;
 mod report;
 #[cfg(feature = "emulator")]
 mod run;
-#[cfg(feature = "emulator")]
-mod traffic;
 
 /// Records a second: what a release build on two cores takes with much to spare; a debug build is
 /// slower by far.

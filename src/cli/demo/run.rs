@@ -15,9 +15,9 @@ use tokio_util::task::TaskTracker;
 use super::Arguments;
 use super::receivers::{Arrival, Receivers};
 use super::report::Report;
-use super::traffic::{self, Published};
 use crate::cli::Exit;
 use crate::cli::setup::{self, Setup};
+use crate::cli::traffic::{self, Published};
 use crate::config;
 use crate::detect::load::Tests;
 use crate::emulator::{Emulator, EmulatorConfig, HubConfig};
@@ -127,6 +127,8 @@ fn scenario(arguments: &Arguments, seed: u64) -> Scenario {
         clock: Scenario::office_hours(start),
         campaigns: Campaigns {
             per_family: per_family(arguments.lasts),
+            intrusions: 0,
+            quiet: Duration::ZERO,
             round: arguments.lasts.unwrap_or(ROUND),
             window: (0.08, 0.7),
             notable: false,

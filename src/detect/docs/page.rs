@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Library, anchor, codes, inline, technique_link, values};
 use crate::alert::Kind;
 use crate::config::DEFAULT;
-use crate::detect::spec::{Expect, Match, NewKey, Sequence, Spec};
+use crate::detect::spec::{Expect, Match, NewKey, Raise, Sequence, Spec};
 use crate::event::Fact;
 
 /// Text of `detectors/ID.md`.
@@ -210,6 +210,23 @@ fn meaning(fact: &str) -> String {
 }
 
 fn memory(page: &mut Page, spec: &Spec) {
+    if let Some(habit) = &spec.habit {
+        let of = match (habit.facts.is_empty(), habit.not.is_empty()) {
+            (false, false) => format!(
+                " Of findings with {} and without {}.",
+                codes(values(&habit.facts), "and"),
+                codes(values(&habit.not), "or")
+            ),
+            (false, true) => format!(" Of findings with {}.", codes(values(&habit.facts), "and")),
+            (true, false) => format!(" Of findings without {}.", codes(values(&habit.not), "or")),
+            (true, true) => String::new(),
+        };
+        page.line("");
+        page.line(format!(
+            "Low where the same {} did it on three of the 32 days before.{of}",
+            codes(values(&habit.key), "and"),
+        ));
+    }
     if let Some(first) = &spec.first_seen {
         let first = first.get_ref();
         page.line("");
@@ -305,17 +322,30 @@ fn steps(page: &mut Page, sequence: &Sequence) {
 }
 
 fn severity(page: &mut Page, spec: &Spec) {
-    if spec.raise.is_empty() {
+    if spec.raise.is_empty() && spec.lower.is_empty() {
         return;
     }
     page.heading("How grave it is");
     page.line(format!("{}, unless more is known:", spec.severity));
     page.line("");
-    for raise in &spec.raise {
+    let where_all = |raise: &Raise| {
         let facts = values(&raise.facts).map(|name| format!("`{name}` ({})", meaning(name)));
         let not = values(&raise.not).map(|name| format!("not `{name}` ({})", meaning(name)));
-        let all = facts.chain(not).collect::<Vec<_>>().join(" and ");
-        page.line(format!("- **{}** where {all}", raise.severity));
+        facts.chain(not).collect::<Vec<_>>().join(" and ")
+    };
+    for raise in &spec.raise {
+        page.line(format!(
+            "- **{}** where {}",
+            raise.severity,
+            where_all(raise)
+        ));
+    }
+    for lower in &spec.lower {
+        page.line(format!(
+            "- no more than **{}** where {}",
+            lower.severity,
+            where_all(lower)
+        ));
     }
 }
 

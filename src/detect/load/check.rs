@@ -13,7 +13,7 @@ use crate::alert::DetectorRef;
 use crate::config::Period;
 use crate::config::diagnose::{Diagnostic, nearest};
 use crate::detect::condition::Condition;
-use crate::detect::detector::{Detector, Matcher, Raise};
+use crate::detect::detector::{Detector, Habit, Matcher, Raise};
 use crate::detect::inventory::known::Asked;
 use crate::detect::matches::Digest128;
 use crate::detect::spec::{Match, Spec};
@@ -123,6 +123,31 @@ impl Check<'_> {
                 }
             })
             .collect();
+        let lower = spec
+            .lower
+            .iter()
+            .map(|lower| {
+                let (facts, not, known) = Asked::split(
+                    self.facts(&lower.facts, "lower.facts"),
+                    self.facts(&lower.not, "lower.not"),
+                );
+                if !known.is_empty() {
+                    let message = "asks what is known from other events";
+                    self.problem_at(0..0, "lower", message, Some("use [[raise]]".into()));
+                }
+                Raise {
+                    facts,
+                    not,
+                    known,
+                    severity: lower.severity,
+                }
+            })
+            .collect();
+        let habit = spec.habit.as_ref().map(|habit| Habit {
+            key: self.fields(&habit.key, "habit.key"),
+            facts: self.facts(&habit.facts, "habit.facts"),
+            not: self.facts(&habit.not, "habit.not"),
+        });
         let (state, state_text) = self.state(&spec);
         let summary = self.summary(&spec.alert.summary);
         let group_by = self.fields(&spec.alert.group_by, "alert.group_by");
@@ -154,6 +179,8 @@ impl Check<'_> {
             references: spec.references.into(),
             matching,
             raise,
+            lower,
+            habit,
             state,
             state_hash: hash64(&format!("{id}\n{state_text}")),
             digest: Digest128::of([id.as_bytes()]),

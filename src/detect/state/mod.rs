@@ -8,6 +8,7 @@
 pub mod absence;
 pub mod fair;
 pub mod first_seen;
+pub mod habit;
 pub mod held;
 pub mod pack;
 pub mod recall;

@@ -71,7 +71,7 @@ const fn play(
 }
 
 /// The query of an exec, with the command's words encoded as clients do.
-fn query(command: &[&str], tty: bool) -> String {
+pub(super) fn query(command: &[&str], tty: bool) -> String {
     let mut query = String::new();
     for word in command {
         query.push_str("command=");

@@ -5,10 +5,12 @@
 
 mod dashboard;
 mod exec;
+mod intrusion;
 mod notable;
 mod port_forward;
 mod rbac;
 mod source_ip;
+mod technique;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +52,9 @@ fn plays() -> impl Iterator<Item = &'static Play> {
 /// Deals out campaigns; remembers which plays and actors were used.
 pub(crate) struct Attackers {
     rng: Rng,
+    /// Those whose identities were not misused yet.
     staff: Vec<Person>,
+    people: Vec<Person>,
     strangers: u32,
     /// Plays not dealt yet, by family.
     decks: Vec<(Family, Vec<&'static Play>)>,
@@ -61,6 +65,7 @@ impl Attackers {
         Attackers {
             rng: Rng::stream(seed, "attack"),
             staff: site.people.clone(),
+            people: site.people.clone(),
             strangers: 0,
             decks: Family::ALL.map(|family| (family, Vec::new())).to_vec(),
         }
@@ -73,6 +78,7 @@ impl Attackers {
         plans: &Campaigns,
         worlds: &mut [World],
         truth: &mut Truth,
+        end: Timestamp,
         out: &mut Vec<Emission>,
     ) {
         let mut dealt: Vec<(&'static Play, Verdict)> = Vec::new();
@@ -80,6 +86,9 @@ impl Attackers {
             for _ in 0..plans.per_family {
                 dealt.push((self.deal(family), Verdict::Attack));
             }
+        }
+        for _ in 0..plans.intrusions {
+            dealt.push((&intrusion::PLAY, Verdict::Attack));
         }
         if plans.notable {
             dealt.extend(notable::PLAYS.iter().map(|play| (play, Verdict::Notable)));
@@ -89,7 +98,11 @@ impl Attackers {
             let (from, until) = plans.window;
             let at = begin + Duration::from_secs_f64(round * self.rng.between(from, until));
             let world = &mut worlds[self.rng.below(worlds.len())];
-            let actor = self.actor();
+            let actor = match verdict {
+                Verdict::Attack => self.actor(),
+                Verdict::Notable => self.rng.pick(&self.people).clone(),
+            };
+            world.clock = at;
             let mut stage = Stage {
                 // Steps take their time, but a campaign ends in its round.
                 pace: (round / 1000.0).clamp(0.01, 12.0),
@@ -98,17 +111,21 @@ impl Attackers {
                 id: truth.campaigns.len() as u32,
                 rng: &mut self.rng,
                 world,
+                end,
+                act: 0,
+                technique: "",
+                title: None,
                 steps: Vec::new(),
                 out,
             };
             (play.run)(&mut stage);
             let campaign = Campaign {
                 id: stage.id,
-                name: play.name,
+                name: stage.title.take().map_or(play.name.into(), Into::into),
                 family: play.family,
                 verdict,
-                rows: play.rows,
-                attack: play.attack,
+                rows: play.rows.iter().map(|row| (*row).into()).collect(),
+                attack: play.attack.iter().map(|id| (*id).into()).collect(),
                 actor: stage.actor.identity.name.clone(),
                 cluster: stage.world.envelope.resource_id.to_lowercase(),
                 steps: stage.steps,
@@ -156,6 +173,12 @@ pub(crate) struct Stage<'a> {
     pace: f64,
     actor: Person,
     id: u32,
+    /// What would come after it never happens.
+    end: Timestamp,
+    act: u32,
+    technique: &'static str,
+    /// In place of the play's name.
+    title: Option<String>,
     pub rng: &'a mut Rng,
     pub world: &'a mut World,
     steps: Vec<Step>,
@@ -221,15 +244,39 @@ impl Stage<'_> {
     }
 
     fn step(&mut self, action: &str, event: Event, decisive: bool) {
+        self.note(action, &event, decisive);
+        self.emit(event);
+        let wait = self.rng.between(4.0, 30.0) * self.pace;
+        self.now += Duration::from_secs_f64(wait);
+        self.world.clock = self.now;
+    }
+
+    /// What the cluster does because of it: controllers that make pods of a template.
+    pub fn follow(&mut self, action: &str, event: Event) {
+        self.note(action, &event, false);
+        self.emit(event);
+    }
+
+    fn note(&mut self, action: &str, event: &Event, decisive: bool) {
+        if event.staged >= self.end {
+            return;
+        }
         self.steps.push(Step {
             audit_id: event.audit_id.clone(),
             time: event.staged,
             action: action.to_owned(),
             decisive,
+            act: self.act,
+            technique: self.technique.into(),
         });
-        self.emit(event);
-        let wait = self.rng.between(4.0, 30.0) * self.pace;
-        self.now += Duration::from_secs_f64(wait);
+    }
+
+    /// The next act begins, after `pause` seconds.
+    pub fn begin(&mut self, technique: &'static str, pause: f64) {
+        self.act += 1;
+        self.technique = technique;
+        self.now += Duration::from_secs_f64(pause);
+        self.world.clock = self.now;
     }
 
     fn emit(&mut self, event: Event) {

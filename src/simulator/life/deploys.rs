@@ -9,7 +9,7 @@ use super::super::Traffic;
 use super::super::body;
 use super::super::event::{Client, Target};
 use super::super::world::{Operator, Pod, World, pod_address};
-use super::operators;
+use super::{addons, operators};
 
 /// The version of what was there long before.
 const ESTABLISHED: u64 = 812_344;
@@ -369,5 +369,82 @@ pub fn upgrade(world: &mut World, t: &mut Traffic<'_>) -> Duration {
         .request(t.rng, t.now, "create", Target::core("nodes"))
         .writes(joined.to_string());
     t.send(event);
+    if world.spec.grown {
+        addons::start_agents(&name, world, t);
+    }
     t.rng.wait(200_000.0)
+}
+
+/// The cluster autoscaler gets a node, which asks for its certificates as kubelets do and is given
+/// its agents; later it takes the node away again.
+pub fn scale_out(world: &mut World, t: &mut Traffic<'_>) -> Duration {
+    world.numbered += 1;
+    let node = world.node(world.numbered);
+    let name = node.name.clone();
+    let requests = Target::of("certificates.k8s.io", "v1", "certificatesigningrequests");
+    let bootstrap = super::super::identity::Identity::system(
+        "kubelet-nodepool-bootstrap",
+        &["system:bootstrappers", "system:bootstrappers:aks"],
+    );
+    let agent = "kubelet/v1.32.3 (linux/amd64) kubernetes/32cc146";
+    let bootstrap = world.client(&bootstrap, world.numbered, agent, "RBAC: allowed by ClusterRoleBinding \"azure:bootstrappers\" of ClusterRole \"system:node-bootstrapper\" to Group \"system:bootstrappers\"");
+    for (client, signer, prefix) in [
+        (
+            bootstrap,
+            "kubernetes.io/kube-apiserver-client-kubelet",
+            "node-csr",
+        ),
+        (node.kubelet.clone(), "kubernetes.io/kubelet-serving", "csr"),
+    ] {
+        let request = format!("{prefix}-{}", t.rng.suffix(5));
+        let body = json!({"kind": "CertificateSigningRequest", "apiVersion": "certificates.k8s.io/v1",
+            "metadata": {"name": request, "generateName": format!("{prefix}-")},
+            "spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K", "signerName": signer,
+                "usages": ["digital signature", "client auth"], "username": client.identity.name}});
+        let mut event = client
+            .request(t.rng, t.now, "create", requests.clone())
+            .writes(body.to_string());
+        event.target.name.clone_from(&request);
+        t.send(event);
+        t.pass(0.2, 2.0);
+        let mut approved = body;
+        approved["status"] = json!({"conditions": [{"type": "Approved", "status": "True", "reason": "AutoApproved"}]});
+        let event = world
+            .controller("certificate-controller")
+            .request(
+                t.rng,
+                t.now,
+                "update",
+                requests.clone().name(&request).sub("approval"),
+            )
+            .writes(approved.to_string());
+        t.send(event);
+        t.pass(0.5, 3.0);
+    }
+    let joined = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name,
+        "labels": {"kubernetes.azure.com/agentpool": "user", "kubernetes.io/hostname": name}},
+        "spec": {}, "status": {"nodeInfo": {"kubeletVersion": "v1.32.3"}}});
+    let event = node
+        .kubelet
+        .request(t.rng, t.now, "create", Target::core("nodes"))
+        .writes(joined.to_string());
+    t.send(event);
+    addons::start_agents(&name, world, t);
+    // Hours later.
+    t.pass(5000.0, 12_000.0);
+    let target = Target::core("nodes").name(&name);
+    let autoscaler = world
+        .aks
+        .with_agent("cluster-autoscaler/v0.0.0 (linux/amd64) kubernetes/$Format");
+    let taint = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name},
+        "spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}], "unschedulable": true}});
+    let event = autoscaler
+        .request(t.rng, t.now, "update", target.clone())
+        .writes(taint.to_string());
+    t.send(event);
+    t.pass(60.0, 200.0);
+    let cloud = world.cloud_controller.clone();
+    let event = cloud.request(t.rng, t.now, "delete", target);
+    t.send(event);
+    t.rng.wait(30_000.0)
 }

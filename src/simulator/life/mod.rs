@@ -4,11 +4,13 @@
 //! its next turn is. Much of it looks like attacks on purpose: denied requests, tokens requested,
 //! bindings applied, secrets read by who may read them, commands run in pods by the backup.
 
+mod addons;
 mod control;
 mod deploys;
 mod nodes;
 mod operators;
 mod people;
+mod trouble;
 
 use std::time::Duration;
 
@@ -39,16 +41,39 @@ pub(crate) enum Routine {
     Ci,
     GitOpsChange,
     Upgrade,
+    /// The cluster autoscaler adds a node, and takes one away.
+    ScaleOut,
+    /// A new version of an agent that runs on every node.
+    AgentRelease,
+    /// Something goes wrong.
+    Trouble,
     Person(usize),
 }
 
+/// What makes more or less of a routine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// A busier cluster has more of it.
+    Machines,
+    /// So has it, but a quiet one has it too.
+    Operators,
+    /// As often as people want it.
+    People,
+}
+
 impl Routine {
-    /// Whether a busier cluster has more of it.
-    pub fn is_machine(self) -> bool {
-        !matches!(
-            self,
-            Routine::Person(_) | Routine::Ci | Routine::GitOpsChange | Routine::Upgrade
-        )
+    pub fn pace(self) -> Pace {
+        match self {
+            Routine::Operator(_) | Routine::Workloads => Pace::Operators,
+            Routine::Person(_)
+            | Routine::Ci
+            | Routine::GitOpsChange
+            | Routine::Upgrade
+            | Routine::ScaleOut
+            | Routine::AgentRelease
+            | Routine::Trouble => Pace::People,
+            _ => Pace::Machines,
+        }
     }
 }
 
@@ -89,6 +114,11 @@ pub(crate) fn routines(world: &World, rng: &mut Rng) -> Vec<(Routine, Duration)>
     all.push((Routine::Ci, rng.turn(1.0)));
     all.push((Routine::GitOpsChange, rng.wait(600.0)));
     all.push((Routine::Upgrade, rng.wait(200_000.0)));
+    if world.spec.grown {
+        all.push((Routine::ScaleOut, rng.wait(20_000.0)));
+        all.push((Routine::AgentRelease, rng.wait(300_000.0)));
+        all.push((Routine::Trouble, rng.wait(9000.0)));
+    }
     for person in 0..world.people.len() {
         let soon = if rng.chance(0.25) { 20.0 } else { 900.0 };
         all.push((
@@ -126,6 +156,9 @@ pub(crate) fn turn(
         Routine::Ci => deploys::pipeline(world, t),
         Routine::GitOpsChange => deploys::gitops_change(world, t),
         Routine::Upgrade => deploys::upgrade(world, t),
+        Routine::ScaleOut => deploys::scale_out(world, t),
+        Routine::AgentRelease => addons::agent_release(world, t),
+        Routine::Trouble => trouble::trouble(world, t),
         Routine::Person(person) => people::turn(person, world, t, clock),
     }
 }

@@ -21,6 +21,9 @@ pub fn turn(index: usize, world: &mut World, t: &mut Traffic<'_>, clock: i8) -> 
         now.weekday(),
         jiff::civil::Weekday::Saturday | jiff::civil::Weekday::Sunday
     );
+    if is_away(index, now.date(), world, t.now) {
+        return t.rng.wait(20_000.0);
+    }
     // The first of the platform's people is on call, whatever the hour.
     let on_call = person.duty == Duty::Platform && index == 0;
     if (into_day >= 9 || weekend) && !(on_call && t.rng.chance(0.1)) {
@@ -49,6 +52,13 @@ pub fn turn(index: usize, world: &mut World, t: &mut Traffic<'_>, clock: i8) -> 
     lasted + t.rng.wait(900.0)
 }
 
+/// On holiday, or not on the staff yet: two come in the second week.
+fn is_away(index: usize, today: jiff::civil::Date, world: &World, now: jiff::Timestamp) -> bool {
+    let week = today.iso_week_date().week() as usize;
+    let hired = world.opened + jiff::SignedDuration::from_hours(24 * (8 + (index / 15) as i64));
+    (week + index).is_multiple_of(7) || (index % 15 == 13 && now < hired)
+}
+
 fn discovery(client: &Client, t: &mut Traffic<'_>) {
     for path in ["/api?timeout=32s", "/apis?timeout=32s"] {
         let event = client.request(t.rng, t.now, "get", Target::url(path));
@@ -74,6 +84,24 @@ fn overview(client: &Client, home: usize, world: &World, t: &mut Traffic<'_>) {
             .query("limit=500");
         t.send(event);
     }
+    // It asks for everything that it has a page of, and some people may see little of it.
+    if world.spec.grown && t.rng.chance(0.15) {
+        for target in [
+            Target::core("persistentvolumes"),
+            Target::of("storage.k8s.io", "v1", "storageclasses"),
+            Target::rbac("clusterroles"),
+            Target::rbac("clusterrolebindings"),
+            Target::core("secrets").ns(ns),
+            Target::of("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
+        ] {
+            t.pass(0.02, 0.3);
+            let event = client
+                .request(t.rng, t.now, "list", target)
+                .query("limit=500")
+                .forbidden();
+            t.send(event);
+        }
+    }
     let pods = Target::core("pods").ns(ns);
     let event = client
         .request(t.rng, t.now, "watch", pods)
@@ -88,7 +116,7 @@ fn command(client: &Client, duty: Duty, index: usize, world: &mut World, t: &mut
     let pod = t.rng.pick(&app.pods).name.clone();
     let pods = Target::core("pods").ns(&ns);
     let deployments = Target::of("apps", "v1", "deployments").ns(&ns);
-    let event = match t.rng.below(100) {
+    let event = match t.rng.below(110) {
         0..=24 => client
             .request(t.rng, t.now, "list", pods)
             .query("limit=500"),
@@ -172,6 +200,71 @@ fn command(client: &Client, duty: Duty, index: usize, world: &mut World, t: &mut
         96..=97 => {
             let role = Target::rbac("rolebindings").ns(&ns);
             client.request(t.rng, t.now, "list", role)
+        }
+        100 => {
+            // `kubectl auth can-i --list`.
+            let review = Target::of("authorization.k8s.io", "v1", "selfsubjectrulesreviews");
+            client.request(t.rng, t.now, "create", review)
+        }
+        101 | 102 => {
+            // A pod that hangs.
+            let event = client
+                .request(t.rng, t.now, "delete", pods.name(&pod))
+                .sends("{\"kind\":\"DeleteOptions\",\"apiVersion\":\"v1\"}");
+            t.send(event);
+            return;
+        }
+        103 => {
+            let scale = format!(
+                "{{\"kind\":\"Scale\",\"apiVersion\":\"autoscaling/v1\",\"metadata\":{{\"name\":\"{name}\",\"namespace\":\"{ns}\"}},\"spec\":{{\"replicas\":{}}}}}",
+                2 + t.rng.below(3)
+            );
+            client
+                .request(t.rng, t.now, "patch", deployments.name(&name).sub("scale"))
+                .writes(scale)
+        }
+        104 | 105 => {
+            // `kubectl get all`.
+            for target in [
+                Target::core("pods"),
+                Target::core("services"),
+                Target::of("apps", "v1", "daemonsets"),
+                Target::of("apps", "v1", "deployments"),
+                Target::of("apps", "v1", "replicasets"),
+                Target::of("apps", "v1", "statefulsets"),
+                Target::of("autoscaling", "v2", "horizontalpodautoscalers"),
+                Target::of("batch", "v1", "cronjobs"),
+                Target::of("batch", "v1", "jobs"),
+            ] {
+                let list = client
+                    .request(t.rng, t.now, "list", target.ns(&ns))
+                    .query("limit=500");
+                t.send(list);
+                t.pass(0.05, 0.2);
+            }
+            return;
+        }
+        106 if duty == Duty::Platform => {
+            let node = t.rng.pick(&world.nodes).name.clone();
+            client
+                .request(t.rng, t.now, "patch", Target::core("nodes").name(&node))
+                .sends("{\"spec\":{\"unschedulable\":true}}")
+                .gets(format!("{{\"kind\":\"Node\",\"apiVersion\":\"v1\",\"metadata\":{{\"name\":\"{node}\"}},\"spec\":{{\"unschedulable\":true}}}}"))
+        }
+        107 => {
+            // `kubectl create job --from=cronjob`.
+            let job = serde_json::json!({"kind": "Job", "apiVersion": "batch/v1", "metadata": {"name": format!("{name}-manual"), "namespace": ns},
+                "spec": {"template": body::deployment(&ns, &name, &app.image, 1, 1)["spec"]["template"]}});
+            let mut event = client
+                .request(
+                    t.rng,
+                    t.now,
+                    "create",
+                    Target::of("batch", "v1", "jobs").ns(&ns),
+                )
+                .writes(job.to_string());
+            event.target.name = format!("{name}-manual");
+            event
         }
         _ => {
             // `kubectl rollout restart`.

@@ -1,4 +1,4 @@
-//! The demo's traffic: simulated records, published by the official client as they come due.
+//! Simulated records, published by the official client as they come due.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
