@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use percent_encoding::percent_decode_str;
 use regex::{Captures, Regex, RegexSet, RegexSetBuilder};
 
 const REDACTED: &str = "[redacted]";
@@ -58,6 +59,8 @@ fn patterns() -> Vec<(String, bool)> {
         r"\b[A-Za-z0-9_~.]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}",
         r"\b[A-Za-z0-9]{52,80}AZDO[A-Za-z0-9]{4}\b",
         r"[A-Za-z0-9+/]{86}==",
+        // One of these whose end was cut off with the record.
+        r#"(?:AKIA|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|hooks\.slack\.com/|[sr]k_(?:live|test)_|AIza|ya29\.|npm_|pypi-|\bhv[sbr]\.|dckr_pat_|whsec_|eyJ|[A-Za-z0-9_~.]{3}[78]Q~|\$(?:1|2[aby]|5|6|7|y)\$|(?i:bearer)(?:\s+|%20|\+)|\b(?i:sig)=)[^\s"']{1,200}\z"#,
         // Password hashes as in /etc/shadow.
         r"\$(?:1|2[aby]|5|6|7|y|argon2id?)\$[A-Za-z0-9./$=,+-]{20,}",
     ];
@@ -69,7 +72,9 @@ fn patterns() -> Vec<(String, bool)> {
         format!(r"(?i)\b(?:[A-Za-z0-9.-]*[_.-])?pass(?:%3D|[=:]\s*)(?P<secret>{VALUE})"),
         format!(r"(?i)(?:[A-Za-z0-9][_-]|;\s*)pwd\s*(?:%3D|[=:])\s*(?P<secret>{VALUE})"),
         // --NAME VALUE.
-        format!(r#"(?i)(?:^|[\s"'=&+(\[,]|%20)--?[a-z0-9-]*(?:{NAME}|\bpass|\bpwd){NEXT}(?P<secret>{VALUE})"#),
+        format!(
+            r#"(?i)(?:^|[\s"'=&+(\[,]|%20)--?[a-z0-9-]*(?:{NAME}|\bpass|\bpwd){NEXT}(?P<secret>{VALUE})"#
+        ),
         // Short options of programs that take a password.
         format!(
             r"\b(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\b[^|;\n]*?(?:\s|=|['\x22])-p(?P<secret>{VALUE})"
@@ -89,10 +94,13 @@ fn patterns() -> Vec<(String, bool)> {
             r"--from-literal(?:=|%3D|\s+|&command=)['\x22]?[A-Za-z0-9_.-]+(?:=|%3D)(?P<secret>{VALUE})"
         ),
         // What is piped into a program that sets a password.
-        r"\b(?:echo|printf)\b\s+(?P<secret>[^|\n]+)\|\s*(?:sudo\s+)?(?:chpasswd|passwd)\b".to_owned(),
+        r"\b(?:echo|printf)\b\s+(?P<secret>[^|\n]+)\|\s*(?:sudo\s+)?(?:chpasswd|passwd)\b"
+            .to_owned(),
         // Credentials in a URL.
         r#"\b[A-Za-z][A-Za-z0-9+.-]*://(?P<secret>[^\s/"'@]*:[^\s/"']+)@"#.to_owned(),
         r#"\b[A-Za-z][A-Za-z0-9+.-]*://(?P<secret>[^\s/:"'@]{16,})@"#.to_owned(),
+        r#"\b[A-Za-z][A-Za-z0-9+.-]*://(?P<secret>[^\s/"'@:]*:[^\s/"'@0-9][^\s/"'@]*)\z"#
+            .to_owned(),
         r"(?i)\b(?:sig|code)(?:=|%3D)(?P<secret>[A-Za-z0-9%+/=_-]{16,})".to_owned(),
         // Headers.
         format!(
@@ -100,14 +108,10 @@ fn patterns() -> Vec<(String, bool)> {
         ),
         r"(?i)\bbearer(?:\s+|%20|\+)(?P<secret>[A-Za-z0-9._~+/-]{16,}=*)".to_owned(),
         r"(?i)\bcookie:\s*(?P<secret>[^'\x22\n]+)".to_owned(),
-        // An environment variable as Kubernetes has it, and the data of a Secret.
+        // An environment variable as Kubernetes has it.
         format!(
             r#"(?i)"name\\*"\s*:\s*\\*"[A-Za-z0-9_.-]*(?:{NAME}|pass|pwd)\\*"\s*,\s*\\*"value\\*"\s*:\s*(?P<secret>{VALUE})"#
         ),
-        r#"(?s)\bkind\\*"\s*:\s*\\*"Secret\\*".*?"(?:data|stringData)\\*"\s*:\s*\{(?P<secret>[^{}]+)"#
-            .to_owned(),
-        r#"(?s)"(?:data|stringData)\\*"\s*:\s*\{(?P<secret>[^{}]+)\}.*?\bkind\\*"\s*:\s*\\*"Secret\\*""#
-            .to_owned(),
     ];
     let whole = whole.into_iter().map(|pattern| (pattern.to_owned(), true));
     whole
@@ -115,6 +119,19 @@ fn patterns() -> Vec<(String, bool)> {
         .map(|(pattern, whole)| (pattern.replace(r"\b", r"(?-u:\b)"), whole))
         .collect()
 }
+
+/// That a text is about a Secret, whatever the order of its keys and wherever it is cut off.
+static SECRET: LazyLock<Regex> = LazyLock::new(|| {
+    let pattern =
+        r#"(?-u:\b)kind\\*"\s*:\s*\\*"Secret(?:List)?\\*"|"resource\\*"\s*:\s*\\*"secrets\\*""#;
+    Regex::new(pattern).expect("the pattern is constant and compiled in tests")
+});
+
+/// What such a text holds.
+static DATA: LazyLock<Regex> = LazyLock::new(|| {
+    let pattern = r#"(?s)"(?:data|stringData)\\*"\s*:\s*\{(?P<secret>.*?)(?:\}\s*[,}]|\}?\z)"#;
+    Regex::new(pattern).expect("the pattern is constant and compiled in tests")
+});
 
 /// The rules, and all of their patterns at once: most texts match none.
 static RULES: LazyLock<(RegexSet, Vec<Rule>)> = LazyLock::new(|| {
@@ -134,8 +151,38 @@ static RULES: LazyLock<(RegexSet, Vec<Rule>)> = LazyLock::new(|| {
     (set, rules)
 });
 
-/// `text` with everything that looks like a credential replaced by `[redacted]`.
+/// Percent-encodings that are undone, one in the other.
+const ENCODINGS: usize = 3;
+
+/// `text` with everything that looks like a credential replaced by `[redacted]`. Where one shows only
+/// once percent-encoding is undone, as in a request's URI, all of the text is given without it.
 pub fn redact(text: &str) -> Cow<'_, str> {
+    let mut shown = redact_as_written(text);
+    for _ in 0..ENCODINGS {
+        if !shown.contains('%') {
+            break;
+        }
+        let spaced = shown.replace('+', " ");
+        let plain = percent_decode_str(&spaced).decode_utf8_lossy();
+        let redacted = redact_as_written(&plain);
+        if redacted == plain {
+            break;
+        }
+        shown = Cow::Owned(redacted.into_owned());
+    }
+    shown
+}
+
+fn redact_as_written(text: &str) -> Cow<'_, str> {
+    if SECRET.is_match(text)
+        && let Cow::Owned(without) = DATA.replace_all(text, replace_named)
+    {
+        return Cow::Owned(redact_by_rules(&without).into_owned());
+    }
+    redact_by_rules(text)
+}
+
+fn redact_by_rules(text: &str) -> Cow<'_, str> {
     let (set, rules) = &*RULES;
     // Most texts hold nothing, which is found out faster than which rules match.
     if !set.is_match(text) {
@@ -263,6 +310,8 @@ mod tests {
             "curl -H 'Cookie: session=hush0; a=b' https://example.com",
             "git clone https://robot:hush0@git.example.com/x.git",
             "git clone https://hush0123456789abcdef@git.example.com/x.git",
+            "exec?command=sh&command=curl%20%2DH%20%27Authorization%3A%20Bearer%20hush0%27",
+            "proxy?q=mysql%20%2Du%20root%20%2Dphush0%20shop",
             "psql postgresql://app:hu@sh0@db/app",
             "wget 'https://x.blob.core.windows.net/c?sv=2024&sig=hush%2Babcdefghijkl%3D'",
             "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=hush0+/==;EndpointSuffix=core",
@@ -277,6 +326,8 @@ mod tests {
             "{\"kind\":\"Secret\",\"apiVersion\":\"v1\",\"data\":{\"any\":\"hush0\"}}",
             "{\\\"data\\\":{\\\"any\\\":\\\"hush0\\\"},\\\"kind\\\":\\\"Secret\\\"}",
             "{\"kind\":\"Secret\",\"data\":{\"any\":\"hush0",
+            "{\"data\":{\"a\":\"hush0\"},\"kind\":\"Secret\",\"stringData\":{\"b\":\"{hush1}\"},\"x\":1}",
+            "{\"objectRef\":{\"resource\":\"secrets\"},\"requestObject\":{\"data\":{\"any\":\"hush0",
             "{\\\"password\\\":\\\"hush cut off",
             "{\"password\":\"hush cut off",
             "--password 'hush cut off",
