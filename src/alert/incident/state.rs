@@ -212,6 +212,20 @@ impl Open {
             .collect();
         joined_by.sort();
         joined_by.dedup();
+        // That an identity came from one address adds nothing to that it was the same.
+        let identities: Vec<Trace> = joined_by
+            .iter()
+            .filter(|trace| trace.kind == TraceKind::Identity)
+            .cloned()
+            .collect();
+        let says_more = |trace: &Trace| {
+            let of = |identity: &Trace| {
+                let rest = trace.value.strip_prefix(identity.value.as_str());
+                rest.is_some_and(|rest| rest.starts_with(" from "))
+            };
+            trace.kind != TraceKind::SharedIdentity || !identities.iter().any(of)
+        };
+        joined_by.retain(says_more);
         let id = self.id.clone().unwrap_or_else(|| self.id());
         Incident {
             schema: SCHEMA.to_owned(),
