@@ -1,5 +1,6 @@
 //! What every subcommand begins with: configuration and detectors, or all that is wrong with them.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -163,16 +164,22 @@ fn failing_tests(
 /// Prints diagnostics to standard error, and how many there are.
 pub fn print(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
-        eprintln!("{diagnostic}\n");
+        say(format_args!("{diagnostic}\n"));
     }
     let errors = diagnostics
         .iter()
         .filter(|d| d.level == Level::Error)
         .count();
     if errors > 0 {
-        eprintln!(
-            "{errors} error{} in all; nothing was started",
-            if errors == 1 { "" } else { "s" }
-        );
+        let plural = if errors == 1 { "" } else { "s" };
+        say(format_args!(
+            "{errors} error{plural} in all; nothing was started"
+        ));
     }
+}
+
+/// As `eprintln!`, which panics where nothing can be written: a full disk under the log must not keep
+/// the daemon from starting.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -35,6 +35,8 @@ where
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
+        // It would be said where it cannot be written, and that is a panic.
+        .log_internal_errors(false)
         .with_writer(Escaping(writer));
     match config.log_format {
         LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),

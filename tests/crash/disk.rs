@@ -11,6 +11,8 @@ use crate::kills::{check, undisturbed};
 use crate::stream::Stream;
 use crate::world::{Daemon, PATIENCE, World};
 
+const LANNER: &str = env!("CARGO_BIN_EXE_lanner");
+
 /// Set for a test that runs where it may mount.
 const MOUNTS: &str = "LANNER_TEST_MAY_MOUNT";
 
@@ -163,6 +165,30 @@ async fn on_a_read_only_disk_it_does_not_start_and_says_why() {
     assert!(said.contains("store/lanner"), "it names the file: {said}");
     mount(&["-o", "remount,rw"], &world.path("store"));
     check(&stream, world, &expected).await;
+}
+
+/// As with a log on a full disk, or a reader of the log that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let stream = Stream::new(36);
+    let mut world = World::new(&stream).await;
+    world.publish(&stream, stream.messages.len() / 3);
+    let full = File::options().write(true).open("/dev/full");
+    let mut daemon = Command::new(LANNER)
+        .args(["run", "--config"])
+        .arg(world.path("lanner.toml"))
+        .stderr(full.expect("there is such a device"))
+        .spawn()
+        .expect("the program starts");
+    let begun = Instant::now();
+    while world.told() < 2 {
+        let ended = daemon.try_wait().expect("it is our child");
+        assert!(ended.is_none(), "{ended:?}");
+        assert!(begun.elapsed() < PATIENCE, "nothing is told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    daemon.kill().expect("it still runs");
+    daemon.wait().expect("it ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]
