@@ -229,7 +229,7 @@ impl Open {
         let id = self.id.clone().unwrap_or_else(|| self.id());
         Incident {
             schema: SCHEMA.to_owned(),
-            notification_id: format!("{id}-{}", self.told.sequence.max(1)),
+            notification_id: format!("{id}-{}-{}", self.told.sequence.max(1), version(&steps)),
             replaces: once(self.told.ids.iter().filter(|old| **old != id).cloned()),
             id,
             severity: self.severity().unwrap_or(Severity::Info),
@@ -557,8 +557,7 @@ impl Open {
         open.told.at = now.as_second();
         open.told.severity = severity;
         open.owed = false;
-        let mut incident = open.incident(Status::Open);
-        incident.notification_id = format!("{}-{}", incident.notification_id, version(&incident));
+        let incident = open.incident(Status::Open);
         if !open.told.ids.contains(&incident.id) {
             open.told.ids.push(incident.id.clone());
         }
@@ -572,8 +571,8 @@ impl Open {
 /// Names what is said. After a damaged database incidents go on from a snapshot, and the number of a
 /// message that somebody has may be given again, to one that says more: a receiver that knows
 /// messages by their ids would drop it.
-fn version(incident: &Incident) -> String {
-    let steps = incident.steps.iter().map(|step| {
+fn version(steps: &[Step]) -> String {
+    let steps = steps.iter().map(|step| {
         let severity = step.severity.as_str();
         format!("{} {severity} {}", step.alert, step.count)
     });
