@@ -4,7 +4,8 @@
 //! never seen is one finding, and the values it shows while it settles are learned, so that a new
 //! colleague is one alert and not twenty.
 //!
-//! A million pairs cost about 35 bytes each, and 50 more for each key; `benches/state.rs` measures it.
+//! By their layout, a million pairs cost about 35 bytes each, and 50 more for each key;
+//! `benches/state.rs` measures it.
 
 use std::{fmt, mem};
 
