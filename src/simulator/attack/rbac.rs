@@ -280,6 +280,9 @@ fn added(s: &mut Stage<'_>) {
         body::group_subject(ADMIN_GROUP),
         body::user_subject(&intruder),
     ];
+    let target = Target::rbac("clusterrolebindings").name("platform-admins");
+    let look = client.request(s.rng, s.now(), "get", target.clone());
+    s.prepare("looks at the administrators' binding", look);
     let revision = s.world.revise();
     let object = body::binding(
         "",
@@ -288,9 +291,6 @@ fn added(s: &mut Stage<'_>) {
         &subjects,
         revision,
     );
-    let target = Target::rbac("clusterrolebindings").name("platform-admins");
-    let look = client.request(s.rng, s.now(), "get", target.clone());
-    s.prepare("looks at the administrators' binding", look);
     let event = client
         .request(s.rng, s.now(), "patch", target)
         .query("fieldManager=kubectl-patch")
