@@ -24,6 +24,17 @@ static NOWHERE: LazyLock<Arc<Partition>> = LazyLock::new(|| {
     })
 });
 
+fn nowhere() -> Place<'static> {
+    Place {
+        partition: &NOWHERE,
+        position: RecordPosition {
+            chunk: 0,
+            offset: 0,
+        },
+        clock: Clock::default(),
+    }
+}
+
 impl Engine {
     /// What the detector at `index` makes of a gap.
     pub fn absent(&self, index: DetectorIndex, gap: &Gap) -> Match {
@@ -35,16 +46,8 @@ impl Engine {
         };
         let event = AuditEvent::default();
         let view = View::new(&event, &origin, self.sites.of(&origin.cluster));
-        let place = Place {
-            partition: &NOWHERE,
-            position: RecordPosition {
-                chunk: 0,
-                offset: 0,
-            },
-            clock: Clock::default(),
-        };
         let detector = self.detector(index);
-        let mut occurrence = Occurrence::new(&view, time, place);
+        let mut occurrence = Occurrence::new(&view, time, nowhere());
         occurrence.request = Digest128::of([
             &detector.digest.bytes()[..],
             gap.cluster.as_bytes(),
@@ -88,16 +91,8 @@ impl Engine {
             ..AuditEvent::default()
         };
         let view = View::new(&event, &origin, site);
-        let place = Place {
-            partition: &NOWHERE,
-            position: RecordPosition {
-                chunk: 0,
-                offset: 0,
-            },
-            clock: Clock::default(),
-        };
         let detector = self.detector(index);
-        let mut occurrence = Occurrence::new(&view, time, place);
+        let mut occurrence = Occurrence::new(&view, time, nowhere());
         occurrence.request = Digest128::of([
             &detector.digest.bytes()[..],
             bare.cluster.as_bytes(),

@@ -81,6 +81,15 @@ fn split(key: &Digest128) -> [u64; 2] {
     [(key.0 >> 64) as u64, key.0 as u64]
 }
 
+fn joined([high, low]: [u64; 2]) -> Digest128 {
+    Digest128(u128::from(high) << 64 | u128::from(low))
+}
+
+/// The hash of the entry at `at`, where the whole map cannot be borrowed.
+fn hash_in<V>(chunks: &[Vec<Slot<V>>], at: u32) -> u64 {
+    joined(chunks[(at >> CHUNK_BITS) as usize][at as usize % CHUNK].key).spread()
+}
+
 impl<V: Default> FairMap<V> {
     /// Holds at most `limit` entries, which is less than 2³².
     pub fn new(limit: usize) -> FairMap<V> {
@@ -106,9 +115,9 @@ impl<V: Default> FairMap<V> {
     }
 
     fn find(&self, key: &Digest128) -> Option<u32> {
-        let key = split(key);
+        let halves = split(key);
         self.index
-            .find(key[1], |at| self.slot(*at).key == key)
+            .find(key.spread(), |at| self.slot(*at).key == halves)
             .copied()
     }
 
@@ -149,8 +158,8 @@ impl<V: Default> FairMap<V> {
             value,
         });
         let chunks = &self.chunks;
-        let hash = |at: &u32| chunks[(*at >> CHUNK_BITS) as usize][*at as usize % CHUNK].key[1];
-        self.index.insert_unique(halves[1], at, hash);
+        let hash = |at: &u32| hash_in(chunks, *at);
+        self.index.insert_unique(joined(halves).spread(), at, hash);
         let queue = owner as usize % self.queues.len();
         self.push(queue, at);
         self.vote(queue, owner);
@@ -276,7 +285,10 @@ impl<V: Default> FairMap<V> {
     /// Takes an entry that is in no queue any more out of the index, and frees its slot.
     fn remove(&mut self, at: u32) -> V {
         let key = self.slot(at).key;
-        if let Ok(entry) = self.index.find_entry(key[1], |known| *known == at) {
+        if let Ok(entry) = self
+            .index
+            .find_entry(joined(key).spread(), |known| *known == at)
+        {
             entry.remove();
         }
         let free = self.free;
@@ -312,7 +324,7 @@ impl<V: Default> FairMap<V> {
     /// Makes room for so many more entries at once.
     pub fn reserve(&mut self, entries: usize) {
         let chunks = &self.chunks;
-        let hash = |at: &u32| chunks[(*at >> CHUNK_BITS) as usize][*at as usize % CHUNK].key[1];
+        let hash = |at: &u32| hash_in(chunks, *at);
         self.index.reserve(entries.min(self.limit), hash);
     }
 
@@ -339,8 +351,7 @@ impl<V: Default> FairMap<V> {
                 }
                 let slot = self.slot(at);
                 at = slot.next;
-                let key = u128::from(slot.key[0]) << 64 | u128::from(slot.key[1]);
-                Some((Digest128(key), Owner::from(slot.owner), &slot.value))
+                Some((joined(slot.key), Owner::from(slot.owner), &slot.value))
             })
         })
     }
