@@ -312,3 +312,43 @@ fn records_from_the_future_change_nothing_else() {
             .all(|line| line["first_seen"] == "2099-01-01T00:00:00Z")
     );
 }
+
+#[test]
+fn nothing_that_is_printed_acts_on_a_terminal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let exec = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/envelopes/exec.json"
+    ));
+    let hostile = exec
+        .expect("a file")
+        .replace("mona@", "mo\u{202e}\u{9b}2Jna@");
+    assert!(hostile.contains('\u{202e}'));
+    let path = folder.path().join("exec.json");
+    fs::write(&path, hostile).expect("a file");
+    let path = path.to_str().expect("UTF-8");
+    for arguments in [
+        &["--format", "ndjson"][..],
+        &["--format", "json"],
+        &["--format", "table"],
+        &["--incidents", "--format", "ndjson"],
+        &["--each", "--format", "ndjson"],
+        &["--each", "--format", "json"],
+        &["--each", "--format", "table"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lanner"))
+            .args(["replay", "--profile", "all"])
+            .args(arguments)
+            .arg(path)
+            .output()
+            .expect("the program starts");
+        let output = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(output.contains("example.org"), "{arguments:?}: {output}");
+        let acts = |c: char| c == '\u{202e}' || c.is_control() && c != '\n';
+        assert!(!output.contains(acts), "{arguments:?}: {output:?}");
+        if arguments.contains(&"json") {
+            let all: Vec<Value> = serde_json::from_str(&output).expect("one array");
+            assert!(!all.is_empty());
+        }
+    }
+}

@@ -43,6 +43,11 @@ impl<W: Write> JsonWriter<W> {
         }
     }
 
+    /// For what is no JSON, as the lines of a [`Format::Table`].
+    pub fn text(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     pub fn write(&mut self, value: &impl Serialize) -> io::Result<()> {
         self.write_raw(&serde_json::to_vec(value)?)
     }

@@ -111,11 +111,13 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         .set_window(config.alert.incident_window.signed());
     let mut printer = Printer {
         engine: &engine,
-        out: io::BufWriter::with_capacity(1 << 16, io::stdout().lock()),
+        out: JsonWriter::new(
+            io::BufWriter::with_capacity(1 << 16, io::stdout().lock()),
+            format,
+        ),
         format,
         each: arguments.each,
         incidents: arguments.incidents,
-        first: true,
         groups,
         shelf: Shelf::default(),
         worst: None,
@@ -174,11 +176,10 @@ struct Each<'a> {
 
 struct Printer<'e, W: Write> {
     engine: &'e Engine,
-    out: W,
+    out: JsonWriter<W>,
     format: Format,
     each: bool,
     incidents: bool,
-    first: bool,
     groups: Groups,
     shelf: Shelf,
     worst: Option<Severity>,
@@ -232,7 +233,7 @@ impl<W: Write> Printer<'_, W> {
         let alert = alert_of(detector, judgement, judgement.found.occurrence.clock());
         if self.format == Format::Table {
             writeln!(
-                self.out,
+                self.out.text(),
                 "{:<9} {:<8} {:<32} {}",
                 judgement.outcome.as_str(),
                 alert.severity.as_str(),
@@ -271,16 +272,7 @@ impl<W: Write> Printer<'_, W> {
             references: &alert.references,
             evidence: &alert.evidence,
         };
-        if self.format == Format::Json {
-            self.out
-                .write_all(if self.first { b"[\n" } else { b",\n" })?;
-        }
-        self.first = false;
-        serde_json::to_writer(&mut self.out, &each)?;
-        if self.format == Format::Ndjson {
-            self.out.write_all(b"\n")?;
-        }
-        Ok(())
+        Ok(self.out.write(&each)?)
     }
 
     /// Prints the alerts in the order in which they opened; gives the gravest severity.
@@ -290,11 +282,7 @@ impl<W: Write> Printer<'_, W> {
             return Err(error);
         }
         if self.each {
-            if self.format == Format::Json {
-                self.out
-                    .write_all(if self.first { b"[]\n" } else { b"\n]\n" })?;
-            }
-            self.out.flush()?;
+            self.out.finish()?;
             return Ok(self.worst);
         }
         self.shelve(Timestamp::MAX)?;
@@ -311,7 +299,7 @@ impl<W: Write> Printer<'_, W> {
             shelf.incidents(|json, several| {
                 if several {
                     writeln!(
-                        out,
+                        out.text(),
                         "{}",
                         render::incident(&serde_json::from_slice(json)?, colour)
                     )?;
@@ -321,21 +309,18 @@ impl<W: Write> Printer<'_, W> {
             if !incidents {
                 shelf.alerts(|json| {
                     writeln!(
-                        out,
+                        out.text(),
                         "{}",
                         render::terminal(&serde_json::from_slice(json)?, colour)
                     )
                 })?;
             }
-            out.flush()?;
+        } else if incidents {
+            shelf.incidents(|incident, _| out.write_raw(incident))?;
         } else {
-            let mut json = JsonWriter::new(out, format);
-            match incidents {
-                true => shelf.incidents(|incident, _| json.write_raw(incident))?,
-                false => shelf.alerts(|alert| json.write_raw(alert))?,
-            }
-            json.finish()?;
+            shelf.alerts(|alert| out.write_raw(alert))?;
         }
+        out.finish()?;
         Ok(worst)
     }
 }
