@@ -6,7 +6,7 @@ use super::detector::Detector;
 use super::inventory::Bare;
 use super::order::Outcome;
 use super::state::absence::Gap;
-use super::state::first_seen::Answer;
+use super::state::first_seen::{Answer, MOST_EVENTS};
 use super::state::sequence;
 use super::state::spike::{self, Known};
 use crate::event::{Category, Field};
@@ -65,12 +65,16 @@ pub fn novelty(answer: Answer, who: &str, archive: bool) -> (Outcome, String) {
             } else {
                 ""
             };
-            let times = if events == 1 { "event" } else { "events" };
+            let events = match events {
+                1 => "1 event".to_owned(),
+                MOST_EVENTS.. => "more than a million events".to_owned(),
+                _ => format!("{events} events"),
+            };
             let kinds = if known_values == 1 { "value" } else { "values" };
             (
                 Outcome::Alert,
                 format!(
-                    "{within}first time that {who} shows {} in {}; {events} {times} so far showed {known_values} {kinds}",
+                    "{within}first time that {who} shows {} in {}; {events} so far showed {known_values} {kinds}",
                     values.join(", "),
                     duration_text(seen_for),
                 ),

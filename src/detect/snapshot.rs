@@ -21,7 +21,7 @@ use super::state::{absence, first_seen, habit, sequence, spike, threshold};
 
 /// Versions of what the operators write.
 const REQUESTS: (&str, u8) = ("requests", 1);
-const FIRST_SEEN: (&str, u8) = ("first_seen", 1);
+const FIRST_SEEN: (&str, u8) = ("first_seen", 2);
 const THRESHOLD: (&str, u8) = ("threshold", 1);
 const SPIKE: (&str, u8) = ("spike", 1);
 const SEQUENCE: (&str, u8) = ("sequence", 1);

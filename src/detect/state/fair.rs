@@ -141,7 +141,7 @@ impl<V: Default> FairMap<V> {
             return None;
         }
         if self.queues.is_empty() {
-            let queues = (self.limit / 16).next_power_of_two().clamp(64, QUEUES);
+            let queues = (self.limit / 64).next_power_of_two().clamp(64, QUEUES);
             self.queues = vec![EMPTY; queues];
         }
         // Before, so that it cannot be the new one.

@@ -4,7 +4,7 @@
 //! never seen is one finding, and the values it shows while it settles are learned, so that a new
 //! colleague is one alert and not twenty.
 //!
-//! By their layout, a million pairs cost about 35 bytes each, and 50 more for each key;
+//! By their layout, a million pairs cost about 35 bytes each, and 43 more for each key;
 //! `benches/state.rs` measures it.
 
 use std::{fmt, mem};
@@ -30,7 +30,11 @@ const PENDING_LIMIT: usize = 1 << 16;
 const OLDEST: i64 = 1_420_070_400;
 
 /// Values kept for one key: beyond it, one identity would push others' out.
-const VALUES_PER_KEY: u32 = 4096;
+const VALUES_PER_KEY: u32 = (1 << VALUE_BITS) - 1;
+const VALUE_BITS: u32 = 12;
+
+/// Events of one key are counted up to here; as said to people, "more than a million".
+pub const MOST_EVENTS: u64 = (1 << (32 - VALUE_BITS)) - 1;
 
 /// How late an event may come to count as the first that was watched; seconds.
 const LATE: i64 = 24 * 3600;
@@ -51,13 +55,41 @@ pub struct FirstSeen {
     fresh: Option<Vec<Told>>,
 }
 
-/// What is known of a key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What is known of a key, in eight bytes: there may be a million.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Key {
     /// Seconds since 1970, from 1 to the year 2106.
     first: u32,
-    values: u32,
-    count: u64,
+    /// Values in the lower [`VALUE_BITS`], events above them.
+    counts: u32,
+}
+
+impl Key {
+    fn new(first: u32, values: u32, events: u64) -> Key {
+        let events = events.min(MOST_EVENTS) as u32;
+        Key {
+            first,
+            counts: events << VALUE_BITS | values.min(VALUES_PER_KEY),
+        }
+    }
+
+    fn values(self) -> u32 {
+        self.counts & VALUES_PER_KEY
+    }
+
+    fn events(self) -> u64 {
+        u64::from(self.counts >> VALUE_BITS)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("first", &self.first)
+            .field("values", &self.values())
+            .field("events", &self.events())
+            .finish()
+    }
 }
 
 /// What one match or one batch told, for the state's delta.
@@ -111,7 +143,8 @@ pub enum Answer {
     NewKey {
         watched: SignedDuration,
     },
-    /// The key is known and these values are new. `events` are all of the key so far.
+    /// The key is known and these values are new. `events` are all of the key so far, up to
+    /// [`MOST_EVENTS`].
     NewValues {
         values: Vec<String>,
         seen_for: SignedDuration,
@@ -153,9 +186,9 @@ impl FirstSeen {
             .unwrap_or(now)
             .min(now);
         let known = self.keys.get(&ask.key).copied();
-        let key = known.unwrap_or_else(|| Key {
-            count: self.pending.get(&ask.key).copied().unwrap_or_default(),
-            ..Key::default()
+        let key = known.unwrap_or_else(|| {
+            let pending = self.pending.get(&ask.key).copied();
+            Key::new(0, 0, pending.unwrap_or_default())
         });
         let novel: Vec<&(String, Digest128)> = ask
             .values
@@ -180,8 +213,8 @@ impl FirstSeen {
                 Some(first) => Answer::NewValues {
                     values: novel.iter().map(|(value, _)| value.clone()).collect(),
                     seen_for: SignedDuration::from_secs((now - first).max(0)),
-                    events: key.count,
-                    known_values: key.values,
+                    events: key.events(),
+                    known_values: key.values(),
                 },
             }
         };
@@ -216,7 +249,11 @@ impl FirstSeen {
             Told::Counted { key, events } => {
                 let id = Digest128(*key);
                 if let Some(key) = self.keys.get_mut(&id) {
-                    key.count += events;
+                    *key = Key::new(
+                        key.first,
+                        key.values(),
+                        key.events().saturating_add(*events),
+                    );
                 } else if let Some(pending) = self.pending.get_mut(&id) {
                     *pending += events;
                 } else {
@@ -236,25 +273,26 @@ impl FirstSeen {
                 let id = Digest128(*key);
                 let at = (*at).clamp(1, i64::from(u32::MAX)) as u32;
                 let known = self.keys.get(&id).copied();
-                let mut key = known.unwrap_or_else(|| Key {
-                    first: at,
-                    values: 0,
-                    count: self.pending.get_mut(&id).map(mem::take).unwrap_or_default(),
+                let key = known.unwrap_or_else(|| {
+                    let pending = self.pending.get_mut(&id).map(mem::take);
+                    Key::new(at, 0, pending.unwrap_or_default())
                 });
-                key.first = key.first.min(at);
+                let mut known_values = key.values();
                 for value in values.records() {
                     let pair = Digest128(u128::from_le_bytes(*value));
                     if self.pairs.contains(&pair) {
                         continue;
                     }
-                    if key.values < VALUES_PER_KEY {
-                        key.values += 1;
+                    if known_values < VALUES_PER_KEY {
+                        known_values += 1;
                         self.pairs.insert(pair, owner);
                     } else {
                         self.refused += 1;
                     }
                 }
-                self.keys.insert(id, owner, key);
+                let first = key.first.min(at);
+                self.keys
+                    .insert(id, owner, Key::new(first, known_values, key.events()));
             }
         }
     }
@@ -280,8 +318,7 @@ impl FirstSeen {
             keys.put(id.0.to_le_bytes());
             keys.put((owner as u32).to_le_bytes());
             keys.put(key.first.to_le_bytes());
-            keys.put(key.values.to_le_bytes());
-            keys.put(key.count.to_le_bytes());
+            keys.put(key.counts.to_le_bytes());
         }
         let counts = self.pending.iter().filter(|(_, _, count)| **count > 0);
         Snapshot {
@@ -358,19 +395,17 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// Bytes of a key in a snapshot: digest, owner, first time, values, count.
-const KEY_BYTES: usize = 16 + 4 + 4 + 4 + 8;
+/// Bytes of a key in a snapshot: digest, owner, first time, counts.
+const KEY_BYTES: usize = 16 + 4 + 4 + 4;
 
 fn unpack(record: &[u8; KEY_BYTES]) -> (Digest128, Owner, Key) {
     let (id, rest) = record.split_first_chunk().expect("sixteen bytes");
     let (owner, rest) = rest.split_first_chunk().expect("four bytes");
     let (first, rest) = rest.split_first_chunk().expect("four bytes");
-    let (values, rest) = rest.split_first_chunk().expect("four bytes");
-    let (count, _) = rest.split_first_chunk().expect("eight bytes");
+    let (counts, _) = rest.split_first_chunk().expect("four bytes");
     let key = Key {
         first: u32::from_le_bytes(*first),
-        values: u32::from_le_bytes(*values),
-        count: u64::from_le_bytes(*count),
+        counts: u32::from_le_bytes(*counts),
     };
     let owner = Owner::from(u32::from_le_bytes(*owner));
     (Digest128(u128::from_le_bytes(*id)), owner, key)
@@ -486,6 +521,34 @@ mod tests {
         for other in 0..1_000 {
             assert_eq!(see(&mut state, other, 0), Answer::Known, "{other}");
         }
+    }
+
+    #[test]
+    fn events_are_counted_up_to_their_bound_and_touch_nothing_else() {
+        let mut state = FirstSeen::new(false);
+        ask(&mut state, "alice", "10.0.0.0/24", 0);
+        ask(&mut state, "alice", "10.0.1.0/24", 1);
+        let alice = Digest128::of([b"alice".as_slice()]);
+        for events in [1_000_000, u64::MAX, 1] {
+            state.count(alice, events);
+        }
+        assert!(matches!(
+            ask(&mut state, "alice", "203.0.113.0/24", 60),
+            Answer::NewValues {
+                events: MOST_EVENTS,
+                known_values: 2,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn a_key_keeps_so_many_values() {
+        let mut state = FirstSeen::new(false);
+        for value in 0..i64::from(VALUES_PER_KEY) + 10 {
+            at(&mut state, 1, value as u64, 0);
+        }
+        assert_eq!((state.len() as u32, state.refused), (VALUES_PER_KEY, 10));
     }
 
     proptest! {
