@@ -37,7 +37,7 @@ pub(super) fn is_own(view: &View<'_>) -> bool {
         return false;
     };
     let object = view.object_ref();
-    let (name, verb) = (view.name(), view.event.verb.as_ref());
+    let verb = view.event.verb.as_ref();
     let reads = matches!(verb, "get" | "list" | "watch");
     match (object.api_group.as_ref(), object.resource.as_ref()) {
         ("", "") => target::is_health(view),
@@ -45,16 +45,18 @@ pub(super) fn is_own(view: &View<'_>) -> bool {
         ("metrics.k8s.io", "pods" | "nodes") => reads,
         _ if object.namespace != namespace => false,
         ("", "secrets") => {
-            named_so(name)
+            named_so(view.name())
                 && ["-key-holder", "-csrf", "-certs"]
                     .iter()
-                    .any(|suffix| name.ends_with(suffix))
+                    .any(|suffix| view.name().ends_with(suffix))
         }
-        ("", "configmaps") => named_so(name) && name.ends_with("-settings"),
-        ("coordination.k8s.io", "leases") => named_so(name),
+        ("", "configmaps") => named_so(view.name()) && view.name().ends_with("-settings"),
+        ("coordination.k8s.io", "leases") => named_so(view.name()),
         ("", "services") => {
             object.subresource == "proxy"
-                && (name.contains("metrics-scraper") || name.contains("heapster"))
+                && ["metrics-scraper", "heapster"]
+                    .iter()
+                    .any(|part| view.name().contains(part))
         }
         _ => false,
     }

@@ -58,9 +58,11 @@ pub(super) fn workload_facts(view: &View<'_>, facts: &mut FactSet) {
 
 /// What the names alone tell of a workload.
 pub(super) fn name_facts(view: &View<'_>, facts: &mut FactSet) {
+    // An event is named after what it is about, and where it has no name yet, only its body tells.
+    let told = view.resource() != "events";
     facts.set(
         Fact::WorkloadHttpApplicationRouting,
-        view.name().starts_with("addon-http-application-routing"),
+        told && view.name().starts_with("addon-http-application-routing"),
     );
 }
 

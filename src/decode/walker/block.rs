@@ -1,6 +1,7 @@
 //! What stands where in 64 bytes at once, one bit a byte.
 //!
-//! SSE2 on x86-64, which every such processor has; elsewhere loops that a compiler can vectorise.
+//! SSE2 on x86-64, which every such processor has, and AVX2 where it is found at run time; elsewhere
+//! loops that a compiler can vectorise. `cargo bench --bench decode` shows what each is worth.
 
 /// The bytes of a block that matter to JSON; bit `i` is byte `i`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,36 @@ pub const BLOCK: usize = 64;
 
 /// Bytes looked at together in search of a string's end.
 const RUN: usize = 16;
+
+/// A processor's way to look at a block. Each gives the same.
+pub trait Lanes: Copy {
+    fn masks(self, block: &[u8; BLOCK]) -> Masks;
+
+    /// Each bit is the parity of the bits up to it.
+    fn parity(self, bits: u64) -> u64;
+}
+
+/// What every processor of the architecture can do.
+#[derive(Debug, Clone, Copy)]
+pub struct Common;
+
+impl Lanes for Common {
+    #[inline(always)]
+    fn masks(self, block: &[u8; BLOCK]) -> Masks {
+        masks(block)
+    }
+
+    #[inline(always)]
+    fn parity(self, mut bits: u64) -> u64 {
+        for shift in [1, 2, 4, 8, 16, 32] {
+            bits ^= bits << shift;
+        }
+        bits
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use wide::Wide;
 
 #[cfg(target_arch = "x86_64")]
 mod lanes {
@@ -84,6 +115,101 @@ mod lanes {
     }
 }
 
+/// For processors since 2013 or so.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::{
+        __m256i, _mm_clmulepi64_si128, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_set1_epi8,
+        _mm256_cmpeq_epi8, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
+        _mm256_set_epi64x, _mm256_set1_epi8,
+    };
+    use std::sync::LazyLock;
+
+    use super::{BLOCK, Lanes, Masks};
+
+    /// There is one only where the processor has AVX2, BMI1, BMI2, LZCNT, POPCNT and PCLMULQDQ.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Wide(());
+
+    impl Wide {
+        #[inline]
+        pub fn here() -> Option<Wide> {
+            static HERE: LazyLock<Option<Wide>> = LazyLock::new(|| {
+                let all = is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("lzcnt")
+                    && is_x86_feature_detected!("popcnt")
+                    && is_x86_feature_detected!("pclmulqdq");
+                all.then_some(Wide(()))
+            });
+            *HERE
+        }
+    }
+
+    impl Lanes for Wide {
+        #[inline(always)]
+        fn masks(self, block: &[u8; BLOCK]) -> Masks {
+            // SAFETY: `self` is proof that the processor has AVX2.
+            unsafe { masks(block) }
+        }
+
+        #[inline(always)]
+        fn parity(self, bits: u64) -> u64 {
+            // SAFETY: `self` is proof that the processor has PCLMULQDQ.
+            unsafe { parity(bits) }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn load(bytes: &[u8; 32]) -> __m256i {
+        let (words, _) = bytes.as_chunks::<8>();
+        let [a, b, c, d] = [words[0], words[1], words[2], words[3]].map(i64::from_le_bytes);
+        _mm256_set_epi64x(d, c, b, a)
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn equal(lanes: __m256i, byte: u8) -> u64 {
+        bits(_mm256_cmpeq_epi8(lanes, _mm256_set1_epi8(byte as i8)))
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn bits(lanes: __m256i) -> u64 {
+        u64::from(_mm256_movemask_epi8(lanes) as u32)
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn masks(block: &[u8; BLOCK]) -> Masks {
+        let (halves, _) = block.as_chunks::<32>();
+        let (low, high) = (load(&halves[0]), load(&halves[1]));
+        let both = |low: u64, high: u64| low | high << 32;
+        // `[` and `{`, and `]` and `}`, differ in this bit only.
+        let fold = _mm256_set1_epi8(0x20);
+        let (low_folded, high_folded) = (_mm256_or_si256(low, fold), _mm256_or_si256(high, fold));
+        let top = _mm256_set1_epi8(0x1f);
+        let control = |lanes| _mm256_cmpeq_epi8(_mm256_min_epu8(lanes, top), lanes);
+        Masks {
+            quote: both(equal(low, b'"'), equal(high, b'"')),
+            backslash: both(equal(low, b'\\'), equal(high, b'\\')),
+            open: both(equal(low_folded, b'{'), equal(high_folded, b'{')),
+            close: both(equal(low_folded, b'}'), equal(high_folded, b'}')),
+            control: both(bits(control(low)), bits(control(high))),
+        }
+    }
+
+    /// A product without carries with all ones.
+    #[target_feature(enable = "sse2,pclmulqdq")]
+    #[inline]
+    fn parity(bits: u64) -> u64 {
+        let product = _mm_clmulepi64_si128(_mm_cvtsi64_si128(bits as i64), _mm_set1_epi8(-1), 0);
+        _mm_cvtsi128_si64(product) as u64
+    }
+}
+
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod portable {
     use super::{Masks, RUN};
@@ -116,9 +242,8 @@ fn is_special(byte: u8) -> bool {
     (byte == b'"') | (byte == b'\\') | (byte < 0x20)
 }
 
-/// The masks of `block`.
-#[inline]
-pub fn masks(block: &[u8; BLOCK]) -> Masks {
+#[inline(always)]
+fn masks(block: &[u8; BLOCK]) -> Masks {
     let mut all = Masks {
         quote: 0,
         backslash: 0,
@@ -169,6 +294,19 @@ mod tests {
             for run in [bytes, json] {
                 prop_assert_eq!(lanes::masks(&run), portable::masks(&run));
                 prop_assert_eq!(lanes::special(&run), portable::special(&run));
+            }
+        }
+
+        #[test]
+        #[cfg(target_arch = "x86_64")]
+        fn wide_lanes_see_what_all_see(bytes in proptest::collection::vec(any::<u8>(), BLOCK), json in proptest::collection::vec(proptest::sample::select(b"{}[]\"\\\n\x1f \x7f;=".as_slice()), BLOCK), bits in any::<u64>()) {
+            // A processor without them has nothing to test.
+            if let Some(wide) = Wide::here() {
+                for block in [&bytes, &json] {
+                    let block = block.first_chunk().expect("a block's length");
+                    prop_assert_eq!(wide.masks(block), Common.masks(block));
+                }
+                prop_assert_eq!(wide.parity(bits), Common.parity(bits));
             }
         }
 

@@ -9,13 +9,32 @@
 //! of the text that holds it all; 1 modulo 4, the start or end of a string; 3 modulo 4, a quote
 //! within a string.
 
-use super::block::{BLOCK, Masks, masks};
+#[cfg(target_arch = "x86_64")]
+use super::block::Wide;
+use super::block::{BLOCK, Common, Lanes, Masks};
 
 /// Deeper than any object the API server takes; far enough from where depth is damage.
 const MAX_DEPTH: u32 = 100;
 
 /// The index behind the bracket that closes the one before `at`.
-pub fn jump<const ESCAPED: bool>(bytes: &[u8], mut at: usize) -> Option<usize> {
+#[inline]
+pub fn jump<const ESCAPED: bool>(bytes: &[u8], at: usize) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(wide) = Wide::here() {
+        // SAFETY: a `Wide` is proof that the processor has all that is enabled there.
+        return unsafe { jump_wide::<ESCAPED>(wide, bytes, at) };
+    }
+    jump_by::<ESCAPED, _>(Common, bytes, at)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
+fn jump_wide<const ESCAPED: bool>(wide: Wide, bytes: &[u8], at: usize) -> Option<usize> {
+    jump_by::<ESCAPED, _>(wide, bytes, at)
+}
+
+#[inline(always)]
+fn jump_by<const ESCAPED: bool, L: Lanes>(lanes: L, bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut depth = 1;
     // All ones inside of a string.
     let mut inside = 0u64;
@@ -31,14 +50,14 @@ pub fn jump<const ESCAPED: bool>(bytes: &[u8], mut at: usize) -> Option<usize> {
                 &padded
             }
         };
-        let masks = masks(block);
+        let masks = lanes.masks(block);
         // A run of backslashes that the block cuts is left to the next one.
         let limit = BLOCK - masks.backslash.leading_ones() as usize;
         if limit == 0 {
             return None;
         }
         let quotes = quotes::<ESCAPED>(&masks, below(limit));
-        let strings = prefix_xor(quotes.bounds) ^ inside;
+        let strings = lanes.parity(quotes.bounds) ^ inside;
         let wrong = (quotes.wrong | masks.control | quotes.within & !strings) & below(limit);
         let good = (wrong.trailing_zeros() as usize).min(limit);
         let outside = !strings & below(good);
@@ -85,14 +104,6 @@ fn below(index: usize) -> u64 {
     }
 }
 
-/// Each bit is the parity of the bits up to it.
-fn prefix_xor(mut bits: u64) -> u64 {
-    for shift in [1, 2, 4, 8, 16, 32] {
-        bits ^= bits << shift;
-    }
-    bits
-}
-
 struct Quotes {
     /// The quotes that start or end a string.
     bounds: u64,
@@ -102,54 +113,37 @@ struct Quotes {
     wrong: u64,
 }
 
-#[inline]
+/// Every fourth bit, from the lowest on.
+const FOURTH: u64 = 0x1111_1111_1111_1111;
+
+/// `limit` are the bits of which the block tells all: no run of backslashes reaches its end.
+#[inline(always)]
 fn quotes<const ESCAPED: bool>(masks: &Masks, limit: u64) -> Quotes {
-    let after = masks.backslash << 1;
-    if ESCAPED && masks.backslash & after == 0 {
-        return Quotes {
-            bounds: masks.quote,
-            within: 0,
-            wrong: masks.quote ^ after,
-        };
-    }
-    if !ESCAPED && masks.backslash == 0 {
-        return Quotes {
-            bounds: masks.quote,
-            within: 0,
-            wrong: 0,
-        };
-    }
-    let mut quotes = Quotes {
-        bounds: if ESCAPED { 0 } else { masks.quote },
-        within: 0,
-        wrong: if ESCAPED { masks.quote & !after } else { 0 },
-    };
-    let mut rest = masks.backslash & limit;
-    while rest != 0 {
-        let start = rest.trailing_zeros();
-        let run = (rest >> start).trailing_ones();
-        // No run within the limit reaches the block's end.
-        let end = start + run;
-        let quote = masks.quote & 1 << end;
-        if ESCAPED {
-            match (run % 4, quote != 0) {
-                (1, true) => quotes.bounds |= quote,
-                (0 | 2, true) => quotes.wrong |= quote,
-                (1 | 3, false) => quotes.wrong |= 1 << start,
-                _ => {}
-            }
-            if run > 1 {
-                quotes.within |= 1 << start;
-            }
-        } else {
-            if run % 2 == 1 {
-                quotes.bounds &= !quote;
-            }
-            quotes.within |= 1 << start;
+    let backslash = masks.backslash & limit;
+    let starts = backslash & !(backslash << 1);
+    // Added to a run, its start becomes the bit behind it. By where it starts and ends follows its
+    // length modulo 4: bits of `lengths[n]` are behind runs of that length.
+    let mut lengths = [0; 4];
+    for class in 0..4 {
+        let ends = (starts & FOURTH << class).wrapping_add(backslash) & !backslash;
+        for (length, behind) in lengths.iter_mut().enumerate() {
+            *behind |= ends & FOURTH << ((class + length) % 4);
         }
-        rest = rest >> end << end;
     }
-    quotes
+    let odd = lengths[1] | lengths[3];
+    if ESCAPED {
+        Quotes {
+            bounds: masks.quote & lengths[1],
+            within: starts & (backslash >> 1),
+            wrong: masks.quote ^ odd,
+        }
+    } else {
+        Quotes {
+            bounds: masks.quote & !odd,
+            within: starts,
+            wrong: 0,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -185,6 +179,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_processor_ends_at_the_same_place(text in text()) {
+            let escaped = serde_json::to_string(&text).unwrap();
+            for text in [text.as_bytes(), &escaped.as_bytes()[1..]] {
+                prop_assert_eq!(jump::<true>(text, 0), jump_by::<true, _>(Common, text, 0));
+                prop_assert_eq!(jump::<false>(text, 0), jump_by::<false, _>(Common, text, 0));
+            }
+        }
+
         #[test]
         fn ends_where_the_slow_walk_ends(text in text()) {
             if let Some(end) = jump::<false>(text.as_bytes(), 0) {
