@@ -17,14 +17,20 @@ mkdir -p "$tools"
     "$tools/venv/bin/pip" install --quiet duckdb==2.0.1 chdb==4.4.0
 
 # A tool that cannot be built is left out, and the table says so.
-for tool in jaq@3.1.2 rsigma@0.23.0; do
+install() {
+    tool=$1
     name=${tool%@*}
+    shift
     [ -x "$tools/bin/$name" ] ||
-        CARGO_TARGET_DIR=$tools/build cargo install --quiet --locked --root "$tools" "$tool" --no-default-features >"$tools/$name.log" 2>&1 ||
+        CARGO_TARGET_DIR=$tools/build cargo install --quiet --locked --root "$tools" "$tool" --no-default-features "$@" >"$tools/$name.log" 2>&1 ||
         echo "$name cannot be built: see $tools/$name.log" >&2
-done
+}
+install jaq@3.1.2
+# Without its daemon, it still needs what the daemon is made of.
+install rsigma@0.23.0 --features rsigma-runtime
 
-cargo build --release --quiet --bin lanner
+# With the program itself, so that its library is built once.
+cargo bench --quiet --no-run --bench detect --bench live
 # Built unoptimised, it has written the archive before an optimised one would be built.
 cargo build --quiet --example archive
 cp Cargo.lock benches/compare/inflate/

@@ -15,7 +15,7 @@ use super::{FactSet, Truth, object};
 pub(super) fn workload_facts(view: &View<'_>, facts: &mut FactSet) {
     let verb = view.event.verb.as_ref();
     let change = matches!(verb, "update" | "patch");
-    let asked = object::asked(view);
+    let asked = change.then(|| object::asked(view)).flatten();
     let scaled_to_zero = match asked {
         _ if !change => Truth::False,
         Some(request) => Truth::from(
