@@ -1,19 +1,18 @@
 //! The walk over a chunk: from its values to the records in them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use memchr::{memchr, memrchr};
 use serde::de::IgnoredAny;
 
 use super::audit::Parsed;
+use super::clusters::Clusters;
 use super::envelope::{Envelope, Log, Properties, Route};
 use super::scan::{Elements, End, Shape, close, shape, trim, value_end};
 use super::walker::{self, Bodies, Buffers, Found, Spare};
 use super::{Content, Damage, Fallback, Form, Ignored, Payload, Record, RecordPosition};
-use super::{apiserver, audit, envelope, row, unescape, wire};
+use super::{audit, envelope, payload, row, wire};
 use crate::event::{Category, Origin};
 use crate::source::{Chunk, Framing};
 
@@ -458,7 +457,7 @@ impl Walk<'_, '_> {
         }
         let mut scratch = std::mem::take(&mut self.decoder.payload);
         scratch.clear();
-        let (payload, in_payload) = read_log(log, &origin, &mut scratch);
+        let (payload, in_payload) = payload::read(log, &origin, &mut scratch);
         self.emit(origin, place, form, payload, damage.or(in_payload));
         self.decoder.payload = scratch;
     }
@@ -546,82 +545,5 @@ impl Walk<'_, '_> {
             fallback: self.fallback.take(),
             raw: place.raw,
         });
-    }
-}
-
-/// What the log of a record of ours holds; `scratch` takes its text if it has to be unescaped.
-fn read_log<'a>(
-    log: Log<'a>,
-    origin: &Origin,
-    scratch: &'a mut String,
-) -> (Content<'a>, Option<Damage>) {
-    let (text, damage) = match log {
-        Log::Missing => return (Content::Nothing(Ignored::NoPayload), None),
-        Log::Other => {
-            let ignored = Content::Nothing(Ignored::Damaged);
-            return (ignored, Some(Damage::WrongType));
-        }
-        Log::Object(text) => (text, None),
-        Log::Escaped(escaped) if memchr(b'\\', escaped.as_bytes()).is_none() => (escaped, None),
-        Log::Escaped(escaped) => {
-            let damage = unescape::unescape(escaped, scratch);
-            (scratch.as_str(), damage)
-        }
-    };
-    let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
-    let (payload, found) = if text.is_empty() {
-        (Content::Nothing(Ignored::NoPayload), None)
-    } else if origin.category == Category::KubeApiserver {
-        let line = apiserver::Line::parse(text, origin.time);
-        (Content::Line(line), None)
-    } else if text.starts_with('{') {
-        audit::read(text)
-    } else if apiserver::has_header(text) || !text.contains("\":") {
-        (Content::Nothing(Ignored::Text), None)
-    } else {
-        // The rest of an event that was split in two: container runtimes do so at 16 KiB.
-        (Content::Nothing(Ignored::Damaged), Some(Damage::NotJson))
-    };
-    (payload, damage.or(found))
-}
-
-/// The clusters met, so that a record costs no allocation for its cluster's name.
-#[derive(Debug, Default)]
-struct Clusters {
-    /// By the id as written, which is upper case in one place and lower in another.
-    names: HashMap<Box<str>, Arc<str>, ahash::RandomState>,
-    last: Option<(Box<str>, Arc<str>)>,
-}
-
-/// Beyond this many the cache starts again; sites have far fewer.
-const MAX_CLUSTERS: usize = 1 << 16;
-
-/// An ARM id is far shorter; what is longer is not kept.
-const MAX_CACHED_ID: usize = 1024;
-
-impl Clusters {
-    /// `id` in lower case.
-    fn intern(&mut self, id: &str) -> Arc<str> {
-        if let Some((written, name)) = &self.last
-            && **written == *id
-        {
-            return Arc::clone(name);
-        }
-        if id.len() > MAX_CACHED_ID {
-            return id.to_ascii_lowercase().into();
-        }
-        let name = match self.names.get(id) {
-            Some(name) => Arc::clone(name),
-            None => {
-                if self.names.len() >= MAX_CLUSTERS {
-                    self.names.clear();
-                }
-                let name: Arc<str> = id.to_ascii_lowercase().into();
-                self.names.insert(id.into(), Arc::clone(&name));
-                name
-            }
-        };
-        self.last = Some((id.into(), Arc::clone(&name)));
-        name
     }
 }

@@ -31,8 +31,10 @@ macro_rules! labels {
 
 pub mod apiserver;
 pub mod audit;
+mod clusters;
 mod decoder;
 pub mod envelope;
+mod payload;
 mod row;
 pub mod scan;
 pub mod unescape;
