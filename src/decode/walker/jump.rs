@@ -33,8 +33,13 @@ fn jump_wide<const ESCAPED: bool>(wide: Wide, bytes: &[u8], at: usize) -> Option
     jump_by::<ESCAPED, _>(wide, bytes, at)
 }
 
+/// As [`jump`], by these lanes.
 #[inline(always)]
-fn jump_by<const ESCAPED: bool, L: Lanes>(lanes: L, bytes: &[u8], mut at: usize) -> Option<usize> {
+pub fn jump_by<const ESCAPED: bool, L: Lanes>(
+    lanes: L,
+    bytes: &[u8],
+    mut at: usize,
+) -> Option<usize> {
     let mut depth = 1;
     // All ones inside of a string.
     let mut inside = 0u64;

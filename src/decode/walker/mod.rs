@@ -18,10 +18,10 @@
 //! Nothing is read beyond the record: a line's end is a control character, which ends every string
 //! and every jump.
 
-mod block;
+pub mod block;
 mod cursor;
 mod event;
-mod jump;
+pub mod jump;
 mod spare;
 mod time;
 
