@@ -13,7 +13,7 @@ use super::state::fair::Owner;
 use crate::alert::{Actor, ObjectId, Severity, SourceIp};
 use crate::decode::RecordPosition;
 use crate::event::clock::Clock;
-use crate::event::trace::{self, Trace};
+use crate::event::trace::{self, Tie};
 use crate::event::{Category, Field, FieldValue, Stage, View};
 use crate::source::Partition;
 
@@ -113,7 +113,7 @@ pub struct Occurrence {
     pub user_agent: String,
     pub object: ObjectId,
     /// What the event may share with others of its incident.
-    pub traces: Vec<Trace>,
+    pub traces: Vec<Tie>,
     /// Where the address is, in words.
     pub came_from: &'static str,
     /// Verb, URI and code, on one line.

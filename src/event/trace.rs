@@ -1,10 +1,13 @@
 //! Traces: what a request leaves behind by which others can be told to belong with it.
 //!
 //! An actor, a credential, a pod or an object that two requests share makes them steps of one
-//! incident ([`crate::alert::incident`]). What strangers share is left out: identities of the
-//! platform, namespaces, nodes, the networks that people come from together. Identities that many
-//! use (the local administrator, what deploys) count together with the address they came from, and
-//! an address alone counts only outside the trusted networks and together with the client.
+//! incident ([`crate::alert::incident`]), if the one can have led to the other: whoever makes or takes
+//! something goes before whoever acts with it ([`Role`]). That two change what was there before, or
+//! that one reaches into what another is using, joins nothing: much is many people's business. What
+//! strangers share is left out as well: identities of the platform, namespaces, nodes, the networks
+//! that people come from together. Identities that many use (the local administrator, what deploys)
+//! count together with the address they came from, and an address alone counts only outside the
+//! trusted networks and together with the client.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,10 +37,45 @@ pub enum TraceKind {
 }
 
 /// One trace; `value` may hold anything an attacker wrote, bounded.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Trace {
     pub kind: TraceKind,
     pub value: String,
+}
+
+/// What a request has to do with what it left the trace of; closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// Acted as it, with it, from there.
+    Acts,
+    /// Acted as a workload from outside. Each of its tokens is known by an id of its own, and two that
+    /// were stolen need not be one thief's.
+    Bears,
+    /// Made it, or gave it rights.
+    Made,
+    /// Reached into it, changed it, got a token of it.
+    Took,
+}
+
+impl Role {
+    pub const ALL: [Role; 4] = [Role::Acts, Role::Bears, Role::Made, Role::Took];
+
+    /// Whether a request of this role joins a later one of the other by the trace that they share.
+    pub fn leads_to(self, later: Role) -> bool {
+        match self {
+            Role::Acts => later == Role::Acts,
+            Role::Bears => false,
+            Role::Made => later != Role::Made,
+            Role::Took => matches!(later, Role::Acts | Role::Bears),
+        }
+    }
+}
+
+/// A trace by which a request is tied to others, and its part in that.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tie {
+    pub trace: Trace,
+    pub role: Role,
 }
 
 /// Bytes of one value; longer ones are told apart by their beginning and length.
@@ -62,23 +100,23 @@ pub fn place(view: &View<'_>) -> &'static str {
 }
 
 /// The traces of an event; none of a request by the platform itself.
-pub fn traces(view: &View<'_>) -> Vec<Trace> {
-    let mut traces = Vec::new();
+pub fn traces(view: &View<'_>) -> Vec<Tie> {
+    let mut ties = Vec::new();
     if view.is(Fact::ActorPlatform) {
-        return traces;
+        return ties;
     }
-    let mut traces_in = Traces(&mut traces);
-    actor_traces(view, &mut traces_in);
-    object_traces(view, &mut traces_in);
-    traces.sort();
-    traces.dedup();
-    traces
+    let mut traces = Traces(&mut ties);
+    actor_traces(view, &mut traces);
+    object_traces(view, &mut traces);
+    ties.sort();
+    ties.dedup();
+    ties
 }
 
-struct Traces<'t>(&'t mut Vec<Trace>);
+struct Traces<'t>(&'t mut Vec<Tie>);
 
 impl Traces<'_> {
-    fn add(&mut self, kind: TraceKind, value: impl Into<String>) {
+    fn add(&mut self, role: Role, kind: TraceKind, value: impl Into<String>) {
         let mut value = value.into();
         if value.is_empty() {
             return;
@@ -88,12 +126,14 @@ impl Traces<'_> {
             value.truncate(value.floor_char_boundary(MAX_VALUE));
             value.push_str(&format!("… ({length})"));
         }
-        self.0.push(Trace { kind, value });
+        let trace = Trace { kind, value };
+        self.0.push(Tie { trace, role });
     }
 
-    fn account(&mut self, namespace: &str, name: &str) {
+    fn account(&mut self, role: Role, namespace: &str, name: &str) {
         if !namespace.is_empty() && !name.is_empty() {
             self.add(
+                role,
                 TraceKind::Identity,
                 format!("system:serviceaccount:{namespace}:{name}"),
             );
@@ -110,24 +150,6 @@ fn actor_traces(view: &View<'_>, traces: &mut Traces<'_>) {
     let foreign = Class::of(client) == Class::Public
         && !view.is(Fact::SourceIpTrusted)
         && !view.is(Fact::SourceIpNode);
-    match kind {
-        // Whoever has no identity is known by the address alone.
-        Kind::Anonymous if foreign => traces.add(TraceKind::Address, address.clone()),
-        Kind::Anonymous => {}
-        Kind::StaticAdmin | Kind::Aks | Kind::ControlPlane => {
-            traces.add(TraceKind::SharedIdentity, format!("{user} from {address}"));
-        }
-        Kind::ServiceAccount | Kind::Node | Kind::User if view.is(Fact::ActorDeployer) => {
-            traces.add(TraceKind::SharedIdentity, format!("{user} from {address}"));
-        }
-        Kind::ServiceAccount | Kind::Node | Kind::User => traces.add(TraceKind::Identity, user),
-    }
-    if foreign && view.is(Fact::SourceIpUntrusted) && kind != Kind::Anonymous {
-        traces.add(
-            TraceKind::Address,
-            format!("{address} with {}", event.user_agent),
-        );
-    }
     let extra = |wanted: &str| {
         let wanted = |key: &str| key.strip_prefix("authentication.kubernetes.io/") == Some(wanted);
         event
@@ -138,20 +160,54 @@ fn actor_traces(view: &View<'_>, traces: &mut Traces<'_>) {
             .and_then(|(_, values)| values.first())
             .map(|value| value.as_ref())
     };
+    match kind {
+        // Whoever has no identity is known by the address alone.
+        Kind::Anonymous if foreign => {
+            traces.add(Role::Acts, TraceKind::Address, address.clone());
+        }
+        Kind::Anonymous => {}
+        Kind::StaticAdmin | Kind::Aks | Kind::ControlPlane => {
+            traces.add(
+                Role::Acts,
+                TraceKind::SharedIdentity,
+                format!("{user} from {address}"),
+            );
+        }
+        Kind::ServiceAccount | Kind::Node | Kind::User if view.is(Fact::ActorDeployer) => {
+            traces.add(
+                Role::Acts,
+                TraceKind::SharedIdentity,
+                format!("{user} from {address}"),
+            );
+        }
+        Kind::ServiceAccount if foreign && extra("credential-id").is_some() => {
+            traces.add(Role::Bears, TraceKind::Identity, user);
+        }
+        Kind::ServiceAccount | Kind::Node | Kind::User => {
+            traces.add(Role::Acts, TraceKind::Identity, user);
+        }
+    }
+    if foreign && view.is(Fact::SourceIpUntrusted) && kind != Kind::Anonymous {
+        traces.add(
+            Role::Acts,
+            TraceKind::Address,
+            format!("{address} with {}", event.user_agent),
+        );
+    }
     // The local administrator's certificate is everyone's who ever fetched it.
     if matches!(kind, Kind::ServiceAccount | Kind::User | Kind::Node)
         && let Some(credential) = extra("credential-id")
     {
-        traces.add(TraceKind::Credential, credential);
+        traces.add(Role::Acts, TraceKind::Credential, credential);
     }
     if let (Some(pod), Some((namespace, _))) = (extra("pod-name"), actor::service_account(user)) {
-        traces.add(TraceKind::Pod, format!("{namespace}/{pod}"));
+        traces.add(Role::Acts, TraceKind::Pod, format!("{namespace}/{pod}"));
     }
     if let Some(other) = &event.impersonated_user {
         let other = other.username.as_ref();
         let personal = Kind::of(other) == Kind::User && other.contains('@');
         if personal || Kind::of(other) == Kind::ServiceAccount {
-            traces.add(TraceKind::Identity, other);
+            traces.add(Role::Took, TraceKind::Identity, other);
         }
     }
 }
@@ -161,27 +217,34 @@ fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
     let verb = event.verb.as_ref();
     let writes = matches!(verb, "create" | "update" | "patch" | "delete");
     let (namespace, name) = (view.namespace(), view.name());
+    let role = match verb {
+        "create" => Role::Made,
+        _ => Role::Took,
+    };
     let issued = "authentication.kubernetes.io/issued-credential-id";
     if let Some(credential) = event.annotation(issued) {
-        traces.add(TraceKind::Credential, credential);
+        traces.add(Role::Made, TraceKind::Credential, credential);
     }
     match (view.resource(), view.subresource()) {
-        ("serviceaccounts", "" | "token") if writes => traces.account(namespace, name),
-        ("pods", "exec" | "attach" | "ephemeralcontainers") => pod(namespace, name, traces),
-        ("pods", "") if writes => pod(namespace, name, traces),
+        ("serviceaccounts", "") if writes => traces.account(role, namespace, name),
+        ("serviceaccounts", "token") if writes => traces.account(Role::Took, namespace, name),
+        ("pods", "exec" | "attach" | "ephemeralcontainers") => {
+            pod(Role::Took, namespace, name, traces);
+        }
+        ("pods", "") if writes => pod(role, namespace, name, traces),
         ("rolebindings" | "clusterrolebindings", _) if writes => {
             // What deploys binds ordinary roles to the accounts of everyone.
             if !view.is(Fact::ActorDeployer) || view.is(Fact::BindingPrivilegedRole) {
                 subjects(view, traces);
             }
-            object(view, traces);
+            object(role, view, traces);
         }
         ("certificatesigningrequests", _) if writes => {
             let subject = view.field(Field::CsrSubject);
             if let Some(name) = common_name(&subject.text()) {
-                traces.add(TraceKind::Identity, name);
+                traces.add(Role::Made, TraceKind::Identity, name);
             }
-            object(view, traces);
+            object(role, view, traces);
         }
         // What many share, and what says little by itself.
         (
@@ -189,7 +252,7 @@ fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
             | "services" | "persistentvolumes",
             _,
         ) => {}
-        (_, "") if writes => object(view, traces),
+        (_, "") if writes => object(role, view, traces),
         _ => {}
     }
     // What deploys names the accounts of everyone.
@@ -197,21 +260,25 @@ fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
         let account = view.field(Field::PodServiceAccount);
         let account = account.text();
         if account != "default" {
-            traces.account(namespace, &account);
+            traces.account(Role::Took, namespace, &account);
         }
     }
 }
 
-fn pod(namespace: &str, name: &str, traces: &mut Traces<'_>) {
+fn pod(role: Role, namespace: &str, name: &str, traces: &mut Traces<'_>) {
     if !namespace.is_empty() && !name.is_empty() {
-        traces.add(TraceKind::Pod, format!("{namespace}/{name}"));
+        traces.add(role, TraceKind::Pod, format!("{namespace}/{name}"));
     }
 }
 
-fn object(view: &View<'_>, traces: &mut Traces<'_>) {
+fn object(role: Role, view: &View<'_>, traces: &mut Traces<'_>) {
     let (resource, namespace, name) = (view.resource(), view.namespace(), view.name());
     if !name.is_empty() {
-        traces.add(TraceKind::Object, format!("{resource} {namespace}/{name}"));
+        traces.add(
+            role,
+            TraceKind::Object,
+            format!("{resource} {namespace}/{name}"),
+        );
     }
 }
 
@@ -226,13 +293,13 @@ fn subjects(view: &View<'_>, traces: &mut Traces<'_>) {
     for subject in &subjects {
         if let Some(user) = subject.strip_prefix("User:") {
             if Kind::of(user) == Kind::User {
-                traces.add(TraceKind::Identity, user);
+                traces.add(Role::Made, TraceKind::Identity, user);
             }
         } else if let Some((namespace, name)) = subject
             .strip_prefix("ServiceAccount:")
             .and_then(|account| account.split_once('/'))
         {
-            traces.account(namespace, name);
+            traces.account(Role::Made, namespace, name);
         }
     }
 }
@@ -274,7 +341,7 @@ mod tests {
         let site = Site::default();
         traces(&View::new(event, &origin, &site))
             .iter()
-            .map(|trace| format!("{:?} {}", trace.kind, trace.value))
+            .map(|Tie { trace, role }| format!("{role:?} {:?} {}", trace.kind, trace.value))
             .collect()
     }
 
@@ -292,9 +359,9 @@ mod tests {
         assert_eq!(
             of(&event),
             [
-                "Identity system:serviceaccount:shop:web",
-                "Credential JTI=1",
-                "Pod shop/web-0"
+                "Acts Identity system:serviceaccount:shop:web",
+                "Acts Credential JTI=1",
+                "Acts Pod shop/web-0"
             ]
         );
     }
@@ -309,7 +376,7 @@ mod tests {
         };
         assert_eq!(
             of(&event),
-            ["SharedIdentity masterclient from 198.51.100.7"]
+            ["Acts SharedIdentity masterclient from 198.51.100.7"]
         );
     }
 

@@ -6,25 +6,25 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::trace::Trace;
+use crate::event::trace::Tie;
 
 /// Stretches of traces that one incident keeps.
 const MAX_LINKS: usize = 512;
 
-/// A stretch of one trace within an incident; seconds of event time.
+/// A stretch of one trace, in one role, within an incident; seconds of event time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Link {
-    pub trace: Trace,
+    pub tie: Tie,
     pub first: i64,
     pub last: i64,
     /// Findings in it.
     pub count: u64,
 }
 
-/// By the digest of their trace; of one trace, stretches that lie further apart than the window.
+/// By the digest of their tie; of one trace, stretches that lie further apart than the window.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Links {
-    by_trace: BTreeMap<u128, Vec<Link>>,
+    by_tie: BTreeMap<u128, Vec<Link>>,
     count: usize,
     last: i64,
 }
@@ -39,21 +39,21 @@ impl Links {
         self.last
     }
 
-    pub fn traces(&self) -> impl Iterator<Item = u128> {
-        self.by_trace.keys().copied()
+    pub fn ties(&self) -> impl Iterator<Item = u128> {
+        self.by_tie.keys().copied()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u128, &Link)> {
-        self.by_trace
+        self.by_tie
             .iter()
             .flat_map(|(key, links)| links.iter().map(|link| (*key, link)))
     }
 
-    /// Adds a use of a trace at `now`; gives the stretch that it lies in, or `None` where there is no
+    /// Adds a tie at `now`; gives the stretch that it lies in, or `None` where there is no
     /// room for one more.
-    pub fn add(&mut self, key: u128, trace: &Trace, now: i64, window: i64) -> Option<(i64, i64)> {
+    pub fn add(&mut self, key: u128, tie: &Tie, now: i64, window: i64) -> Option<(i64, i64)> {
         self.last = self.last.max(now);
-        if let Some(links) = self.by_trace.get_mut(&key)
+        if let Some(links) = self.by_tie.get_mut(&key)
             && let [link] = links.as_mut_slice()
             && now >= link.first.saturating_sub(window)
             && now <= link.last.saturating_add(window)
@@ -64,7 +64,7 @@ impl Links {
             return Some((link.first, link.last));
         }
         let link = Link {
-            trace: trace.clone(),
+            tie: tie.clone(),
             first: now,
             last: now,
             count: 1,
@@ -73,10 +73,10 @@ impl Links {
     }
 
     fn put(&mut self, key: u128, mut link: Link, window: i64) -> Option<(i64, i64)> {
-        if self.count >= MAX_LINKS && !self.by_trace.contains_key(&key) {
+        if self.count >= MAX_LINKS && !self.by_tie.contains_key(&key) {
             return None;
         }
-        let links = self.by_trace.entry(key).or_default();
+        let links = self.by_tie.entry(key).or_default();
         let before = links.len();
         links.retain(|other| {
             let apart = link.last < other.first.saturating_sub(window)
@@ -101,7 +101,7 @@ impl Links {
     /// Takes over what held another incident together.
     pub fn absorb(&mut self, other: Links, window: i64) {
         self.last = self.last.max(other.last);
-        for (key, links) in other.by_trace {
+        for (key, links) in other.by_tie {
             for link in links {
                 self.put(key, link, window);
             }
@@ -112,22 +112,25 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::trace::TraceKind;
+    use crate::event::trace::{Role, Trace, TraceKind};
 
-    fn trace(value: usize) -> Trace {
-        Trace {
-            kind: TraceKind::Object,
-            value: value.to_string(),
+    fn tie(value: usize) -> Tie {
+        Tie {
+            trace: Trace {
+                kind: TraceKind::Object,
+                value: value.to_string(),
+            },
+            role: Role::Took,
         }
     }
 
     #[test]
     fn stretches_join_once_what_lies_between_has_come() {
         let mut links = Links::default();
-        assert_eq!(links.add(7, &trace(7), 0, 10), Some((0, 0)));
-        assert_eq!(links.add(7, &trace(7), 18, 10), Some((18, 18)));
+        assert_eq!(links.add(7, &tie(7), 0, 10), Some((0, 0)));
+        assert_eq!(links.add(7, &tie(7), 18, 10), Some((18, 18)));
         assert_eq!((links.len(), links.iter().count()), (2, 2));
-        assert_eq!(links.add(7, &trace(7), 9, 10), Some((0, 18)));
+        assert_eq!(links.add(7, &tie(7), 9, 10), Some((0, 18)));
         assert_eq!((links.len(), links.iter().count()), (1, 1));
         assert_eq!(links.iter().map(|(_, link)| link.count).sum::<u64>(), 3);
         assert_eq!(links.last(), 18);
@@ -137,11 +140,11 @@ mod tests {
     fn a_full_incident_still_widens_the_stretches_that_it_has() {
         let mut links = Links::default();
         for at in 0..MAX_LINKS {
-            assert!(links.add(at as u128, &trace(at), 0, 10).is_some());
+            assert!(links.add(at as u128, &tie(at), 0, 10).is_some());
         }
-        assert_eq!(links.add(u128::MAX, &trace(0), 1, 10), None);
-        assert_eq!(links.add(3, &trace(3), 1, 10), Some((0, 1)));
-        assert_eq!(links.add(3, &trace(3), 100, 10), None);
+        assert_eq!(links.add(u128::MAX, &tie(0), 1, 10), None);
+        assert_eq!(links.add(3, &tie(3), 1, 10), Some((0, 1)));
+        assert_eq!(links.add(3, &tie(3), 100, 10), None);
         assert_eq!((links.len(), links.iter().count()), (MAX_LINKS, MAX_LINKS));
     }
 }

@@ -1,9 +1,10 @@
 //! The open incidents: findings joined by shared traces, converging whatever order they come in.
 //!
-//! Of each trace the stretches of time are kept in which no two uses lie further apart than the
-//! window; an incident is what hangs together over such stretches. The union of stretches does not
-//! depend on the order of its parts, and neither do the steps, which are kept by alert and actor.
-//! Everything is bounded: what no longer fits is counted.
+//! Of each trace and role the stretches of time are kept in which no two uses lie further apart than the
+//! window; an incident is what hangs together over such stretches. A finding within the window of any
+//! use of a stretch is within the window of the stretch, and the other way round, so that neither the
+//! union of stretches nor what joins them depends on the order of their parts; nor do the steps, which
+//! are kept by alert and actor. Everything is bounded: what no longer fits is counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
@@ -17,7 +18,7 @@ use super::{Incident, SCHEMA, Step, account};
 use crate::alert::{Alert, Kind, Severity, Status};
 use crate::detect::matches::{Digest128, DigestHasher, Match};
 use crate::detect::techniques;
-use crate::event::trace::{Trace, TraceKind};
+use crate::event::trace::{Role, Tie, Trace, TraceKind};
 
 /// Open incidents kept at most; beyond, the one longest without a finding closes.
 const MAX_OPEN: usize = 10_000;
@@ -44,8 +45,8 @@ pub struct Incidents {
     /// Seconds of event time.
     window: i64,
     open: Digests<Open>,
-    /// By trace: stretches of time and whose they are.
-    traces: Digests<Vec<Stretch>>,
+    /// By tie: stretches of time and whose they are.
+    ties: Digests<Vec<Stretch>>,
     /// By the time at which they close if nothing more comes.
     by_end: BTreeSet<(i64, Digest128)>,
     changed: BTreeSet<Digest128>,
@@ -203,15 +204,15 @@ impl Open {
         let steps: Vec<Step> = steps.into_iter().map(|(_, step)| step).collect();
         let mut tactics = once(steps.iter().flat_map(|step| step.tactics.clone()));
         tactics.sort_by_key(|tactic| techniques::tactic_order(tactic));
-        let mut joined_by: Vec<Trace> = self
-            .links
-            .iter()
-            .map(|(_, link)| link)
-            .filter(|link| link.count > 1 && link.trace.kind != TraceKind::Alert)
-            .map(|link| link.trace.clone())
+        let mut uses: BTreeMap<&Trace, u64> = BTreeMap::new();
+        for (_, link) in self.links.iter() {
+            *uses.entry(&link.tie.trace).or_default() += link.count;
+        }
+        let mut joined_by: Vec<Trace> = uses
+            .into_iter()
+            .filter(|(trace, count)| *count > 1 && trace.kind != TraceKind::Alert)
+            .map(|(trace, _)| trace.clone())
             .collect();
-        joined_by.sort();
-        joined_by.dedup();
         // That an identity came from one address adds nothing to that it was the same.
         let identities: Vec<Trace> = joined_by
             .iter()
@@ -259,7 +260,7 @@ impl Incidents {
         Incidents {
             window: window.as_secs().max(1),
             open: Digests::default(),
-            traces: Digests::default(),
+            ties: Digests::default(),
             by_end: BTreeSet::new(),
             changed: BTreeSet::new(),
             closed: Vec::new(),
@@ -289,22 +290,30 @@ impl Incidents {
         }
         let occurrence = &finding.found.occurrence;
         let now = occurrence.clock().as_second();
-        let traces = joining(finding);
-        let keyed: Vec<(Digest128, &Trace)> = traces
+        let ties = joining(finding);
+        let keyed: Vec<(Digest128, &Tie)> = ties
             .iter()
-            .map(|trace| (digest(&occurrence.cluster, trace), trace))
+            .map(|tie| (digest(&occurrence.cluster, &tie.trace, tie.role), tie))
             .collect();
         let window = self.window;
-        let near = |first: i64, last: i64| {
-            now >= first.saturating_sub(window) && now <= last.saturating_add(window)
-        };
-        let touched: BTreeSet<Digest128> = keyed
-            .iter()
-            .filter_map(|(key, _)| self.traces.get(key))
-            .flatten()
-            .filter(|stretch| near(stretch.first, stretch.last))
-            .map(|stretch| stretch.incident)
-            .collect();
+        let mut touched: BTreeSet<Digest128> = BTreeSet::new();
+        for tie in &ties {
+            for other in Role::ALL {
+                let (before, after) = (other.leads_to(tie.role), tie.role.leads_to(other));
+                if !before && !after {
+                    continue;
+                }
+                let key = digest(&occurrence.cluster, &tie.trace, other);
+                let near = |stretch: &&Stretch| {
+                    let Stretch { first, last, .. } = **stretch;
+                    let before = before && now >= first && now <= last.saturating_add(window);
+                    let after = after && now <= last && now >= first.saturating_sub(window);
+                    before || after
+                };
+                let stretches = self.ties.get(&key).into_iter().flatten();
+                touched.extend(stretches.filter(near).map(|stretch| stretch.incident));
+            }
+        }
         // Of several that turn out to be one, the one with most to move stays where it is.
         let key = touched
             .iter()
@@ -332,11 +341,11 @@ impl Incidents {
             id: None,
         });
         let before = open.links.last();
-        for (trace_key, trace) in keyed {
-            let Some((first, last)) = open.links.add(trace_key.0, trace, now, window) else {
+        for (tie_key, tie) in keyed {
+            let Some((first, last)) = open.links.add(tie_key.0, tie, now, window) else {
                 continue;
             };
-            let stretches = self.traces.entry(trace_key).or_default();
+            let stretches = self.ties.entry(tie_key).or_default();
             stretches
                 .retain(|other| other.incident != key || other.last < first || other.first > last);
             stretches.push(Stretch {
@@ -471,12 +480,12 @@ impl Incidents {
         let open = self.open.remove(&key)?;
         self.by_end
             .remove(&(open.links.last().saturating_add(self.window), key));
-        for trace in open.links.traces() {
-            let trace = Digest128(trace);
-            if let Some(stretches) = self.traces.get_mut(&trace) {
+        for tie in open.links.ties() {
+            let tie = Digest128(tie);
+            if let Some(stretches) = self.ties.get_mut(&tie) {
                 stretches.retain(|stretch| stretch.incident != key);
                 if stretches.is_empty() {
-                    self.traces.remove(&trace);
+                    self.ties.remove(&tie);
                 }
             }
         }
@@ -484,15 +493,12 @@ impl Incidents {
     }
 
     fn put(&mut self, key: Digest128, open: Open) {
-        for (trace, link) in open.links.iter() {
-            self.traces
-                .entry(Digest128(trace))
-                .or_default()
-                .push(Stretch {
-                    first: link.first,
-                    last: link.last,
-                    incident: key,
-                });
+        for (tie, link) in open.links.iter() {
+            self.ties.entry(Digest128(tie)).or_default().push(Stretch {
+                first: link.first,
+                last: link.last,
+                incident: key,
+            });
         }
         self.by_end
             .insert((open.links.last().saturating_add(self.window), key));
@@ -582,46 +588,50 @@ fn version(steps: &[Step]) -> String {
     version
 }
 
-/// The traces by which a finding joins others. What nobody is woken for joins by who did it from
-/// where only: people restart one another's workloads all day, and an object that an intruder touched
-/// too must not make one incident of them all.
-fn joining(finding: &Finding<'_>) -> Vec<Trace> {
+/// What ties a finding to others. What nobody is woken for is tied by who did it from where only:
+/// people restart one another's workloads all day, and an object that an intruder touched too must not
+/// make one incident of them all.
+fn joining(finding: &Finding<'_>) -> Vec<Tie> {
     let occurrence = &finding.found.occurrence;
     let user = &occurrence.actor.user;
     let told = finding.found.severity >= Severity::Medium;
-    let mut joining: Vec<Trace> = occurrence
+    let mut joining: Vec<Tie> = occurrence
         .traces
         .iter()
-        .filter(|trace| {
+        .filter(|tie| {
             told || matches!(
-                trace.kind,
+                tie.trace.kind,
                 TraceKind::SharedIdentity | TraceKind::Credential | TraceKind::Address
             )
         })
         .cloned()
         .collect();
     let address = occurrence.source_ip.address.as_deref().unwrap_or_default();
+    let acts = |kind, value| Tie {
+        trace: Trace { kind, value },
+        role: Role::Acts,
+    };
     if !occurrence.traces.is_empty() && !user.is_empty() && !address.is_empty() {
-        joining.push(Trace {
-            kind: TraceKind::SharedIdentity,
-            value: format!("{user} from {address}"),
-        });
+        joining.push(acts(
+            TraceKind::SharedIdentity,
+            format!("{user} from {address}"),
+        ));
     }
     if joining.is_empty() {
-        joining.push(Trace {
-            kind: TraceKind::Alert,
-            value: format!("{} {user}", finding.fingerprint.hex()),
-        });
+        joining.push(acts(
+            TraceKind::Alert,
+            format!("{} {user}", finding.fingerprint.hex()),
+        ));
     }
     joining.sort();
     joining.dedup();
     joining
 }
 
-fn digest(cluster: &str, trace: &Trace) -> Digest128 {
+fn digest(cluster: &str, trace: &Trace, role: Role) -> Digest128 {
     Digest128::of([
         cluster.as_bytes(),
-        &[trace.kind as u8],
+        &[trace.kind as u8, role as u8],
         trace.value.as_bytes(),
     ])
 }

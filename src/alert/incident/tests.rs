@@ -5,13 +5,13 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::alert::group::{Groups, alert_of};
+use crate::alert::group::{Cause, Groups, alert_of};
 use crate::decode::RecordPosition;
 use crate::detect::Outcome;
 use crate::detect::matches::{Digest128, Match, Occurrence, StateKey};
 use crate::detect::order::Judgement;
 use crate::detect::{Detector, Engine, load};
-use crate::event::trace::TraceKind;
+use crate::event::trace::{Role, Tie, TraceKind};
 use crate::event::{Category, Stage};
 use crate::source::Partition;
 
@@ -27,7 +27,7 @@ fn index(detectors: &[Detector], id: &str) -> crate::detect::index::DetectorInde
     place.expect("a shipped detector") as _
 }
 
-/// `user` does something at `seconds` that leaves `traces`.
+/// `user` does something at `seconds` that leaves `traces`, as one who acts.
 fn judgement(
     detectors: &[Detector],
     id: &str,
@@ -35,12 +35,29 @@ fn judgement(
     seconds: i64,
     traces: &[(TraceKind, &str)],
 ) -> Judgement {
+    let ties: Vec<_> = traces
+        .iter()
+        .map(|(kind, value)| (Role::Acts, *kind, *value))
+        .collect();
+    tied(detectors, id, user, seconds, &ties)
+}
+
+fn tied(
+    detectors: &[Detector],
+    id: &str,
+    user: &str,
+    seconds: i64,
+    traces: &[(Role, TraceKind, &str)],
+) -> Judgement {
     let time = Timestamp::from_second(BEGIN + seconds).expect("a time");
     let traces = traces
         .iter()
-        .map(|(kind, value)| Trace {
-            kind: *kind,
-            value: (*value).to_owned(),
+        .map(|(role, kind, value)| Tie {
+            trace: Trace {
+                kind: *kind,
+                value: (*value).to_owned(),
+            },
+            role: *role,
         })
         .collect();
     let audit_id = format!("{id} {user} {seconds}");
@@ -223,6 +240,51 @@ fn what_shares_nothing_or_comes_too_late_is_apart() {
     assert_eq!(incidents.len(), 1);
 }
 
+/// What each does leads to what comes after it, and never the other way round.
+#[test]
+fn what_one_makes_or_takes_joins_what_is_done_with_it_later() {
+    use Role::{Acts, Bears, Made, Took};
+    let detectors = detectors();
+    let incidents = |first: Role, later: Role| {
+        let pod = TraceKind::Pod;
+        let mut incidents = Incidents::default();
+        let one = tied(&detectors, "pod-exec", "", 0, &[(first, pod, "shop/web")]);
+        let two = tied(
+            &detectors,
+            "secrets-listed",
+            "",
+            60,
+            &[(later, pod, "shop/web")],
+        );
+        let (first, second) = (add(&mut incidents, &detectors, &one), &two);
+        let second = add(&mut incidents, &detectors, second);
+        // Late, it is the same.
+        let mut turned = Incidents::default();
+        add(&mut turned, &detectors, &two);
+        add(&mut turned, &detectors, &one);
+        assert_eq!(turned.len(), incidents.len());
+        first == second
+    };
+    for (first, later, joined) in [
+        (Made, Took, true),
+        (Made, Acts, true),
+        (Made, Bears, true),
+        (Took, Acts, true),
+        (Took, Bears, true),
+        (Acts, Acts, true),
+        (Made, Made, false),
+        (Took, Took, false),
+        (Took, Made, false),
+        (Acts, Made, false),
+        (Acts, Took, false),
+        (Acts, Bears, false),
+        (Bears, Acts, false),
+        (Bears, Bears, false),
+    ] {
+        assert_eq!(incidents(first, later), joined, "{first:?}, then {later:?}");
+    }
+}
+
 #[test]
 fn a_receiver_is_told_at_once_then_of_news_when_the_pause_is_over() {
     let detectors = detectors();
@@ -297,6 +359,26 @@ fn alerts_name_their_incident() {
     assert!(named.iter().all(Option::is_some));
 }
 
+/// Of what many do to one thing, each is told of, and nobody twice.
+#[test]
+fn another_actor_in_an_open_alert_is_news() {
+    let engine = Engine::new(detectors(), Default::default());
+    let mut groups = Groups::default();
+    let mut causes = Vec::new();
+    for (user, seconds) in [("ci", 0), ("ci", 9), ("eve", 20), ("ci", 30), ("eve", 40)] {
+        let mut judgement = judgement(&engine.detectors, "pod-exec", user, seconds, &[EVE]);
+        judgement.found.group = vec!["the same object".to_owned()];
+        let now = judgement.found.occurrence.clock();
+        causes.push(
+            groups
+                .add(&engine, &judgement, now, SignedDuration::MAX)
+                .cause,
+        );
+    }
+    let another = Some(Cause::AnotherActor);
+    assert_eq!(causes, [Some(Cause::Opened), None, another, None, None]);
+}
+
 #[test]
 fn an_incident_has_an_alerts_shape_for_receivers_that_know_only_these() {
     let detectors = detectors();
@@ -328,12 +410,13 @@ proptest! {
         let judgements: Vec<Judgement> = findings
             .iter()
             .map(|(id, hours, minutes, user, pod)| {
+                let role = Role::ALL[(minutes % 4) as usize];
                 let traces = [
-                    (TraceKind::Identity, NAMES[*user]),
-                    (TraceKind::Pod, NAMES[*pod]),
+                    (Role::Acts, TraceKind::Identity, NAMES[*user]),
+                    (role, TraceKind::Pod, NAMES[*pod]),
                 ];
                 let at = hours * HOUR + minutes * 60;
-                judgement(detectors, IDS[*id], NAMES[*user], at, &traces[..1 + pod % 2])
+                tied(detectors, IDS[*id], NAMES[*user], at, &traces[..1 + pod % 2])
             })
             .collect();
         let run = |order: &[usize]| {
