@@ -1,7 +1,7 @@
 //! Findings of one fingerprint form an alert with a life: it opens, counts, and closes when quiet.
 //!
 //! Findings come from [`crate::detect::order`]. An alert is notified when it opens, when its
-//! severity rises, and again after `repeat` while findings go on; what lies between is only counted,
+//! severity rises or another actor comes in, and again after `repeat` while findings go on; what lies between is only counted,
 //! so that a storm of findings is a handful of notifications.
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,6 +19,9 @@ use crate::detect::{Detector, Engine};
 
 /// Pieces of evidence kept of an alert's first findings; beside them stands the latest.
 const FIRST_EVIDENCE: usize = 4;
+
+/// Actors of one alert who are news when they first do it; beyond, nobody is.
+const MAX_ACTORS: usize = 8;
 
 /// Open alerts kept at most; beyond, the one longest without a finding closes.
 const MAX_OPEN: usize = 100_000;
@@ -60,6 +63,8 @@ pub struct Group {
     sequence: u32,
     notified_at: i64,
     notified_severity: Severity,
+    /// Who is known to have caused it, bounded.
+    actors: Vec<String>,
     last: i64,
     quiet_for: i64,
     /// Becomes evidence when the alert is shown; most findings of a storm never are.
@@ -97,6 +102,8 @@ impl Group {
 pub enum Cause {
     Opened,
     SeverityRose,
+    /// Someone else does it too.
+    AnotherActor,
     Repeated,
 }
 
@@ -188,8 +195,15 @@ impl Groups {
             group.latest = Some(Arc::clone(&found.occurrence));
         }
 
+        let user = &found.occurrence.actor.user;
+        let another = group.actors.len() < MAX_ACTORS && !group.actors.contains(user);
+        if another {
+            group.actors.push(user.clone());
+        }
         let cause = if alert.severity > group.notified_severity {
             Cause::SeverityRose
+        } else if another && found.severity >= group.notified_severity {
+            Cause::AnotherActor
         } else if group.last - group.notified_at >= repeat.as_secs() {
             Cause::Repeated
         } else {
@@ -227,6 +241,7 @@ impl Groups {
                 sequence: 1,
                 notified_at: last,
                 notified_severity: alert.severity,
+                actors: vec![alert.actor.user.clone()],
                 last,
                 quiet_for: detector.quiet_for.as_secs(),
                 latest: None,

@@ -343,7 +343,12 @@ impl Metrics {
             self.quarantined(*damage, 0);
         }
         self.misdated(0, 0);
-        for cause in [Cause::Opened, Cause::SeverityRose, Cause::Repeated] {
+        for cause in [
+            Cause::Opened,
+            Cause::SeverityRose,
+            Cause::AnotherActor,
+            Cause::Repeated,
+        ] {
             self.notified(cause, 0);
         }
         for reason in ["accepted", "refused"] {
@@ -441,6 +446,7 @@ impl Metrics {
         let cause = match cause {
             Cause::Opened => "opened",
             Cause::SeverityRose => "severity_rose",
+            Cause::AnotherActor => "another_actor",
             Cause::Repeated => "repeated",
         };
         let cause = cause.into();
