@@ -288,17 +288,17 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<Exit> {
             .map(|(namespace, name)| Subject::ServiceAccount(namespace.into(), name.into())),
         _ => None,
     };
-    let mut rows = inventory.rows(wanted, None);
-    match &subject {
+    let rows = match &subject {
         // The bindings of a subject say where its rights come from.
-        Some(subject) => {
-            let text = subject.text();
-            rows.retain(|row| row.kind.ends_with("binding") && row.what.contains(&text));
-        }
+        Some(subject) => inventory.rows_to(wanted, subject),
         None => {
-            rows.retain(|row| row.name == what || format!("{}/{}", row.namespace, row.name) == what)
+            let mut rows = inventory.rows(wanted, None);
+            rows.retain(|row| {
+                row.name == what || format!("{}/{}", row.namespace, row.name) == what
+            });
+            rows
         }
-    }
+    };
     let reaches = inventory.reaches(wanted);
     let rights = |reach: &Reach| inventory.rights_text(&reach.cluster, subject.as_ref()?);
     print(

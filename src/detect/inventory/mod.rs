@@ -12,6 +12,8 @@ pub mod grants;
 pub mod import;
 pub mod known;
 pub mod lesson;
+mod look;
+mod meta;
 pub mod object;
 mod persist;
 pub mod rights;
@@ -20,5 +22,6 @@ pub mod show;
 mod state;
 
 pub use lesson::Lesson;
+pub use meta::Meta;
 pub use persist::{Delta, Snapshot};
-pub use state::{Bare, EVERY_CLUSTER, Inventory, Meta};
+pub use state::{Bare, EVERY_CLUSTER, Inventory};

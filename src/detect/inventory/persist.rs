@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::grants::Grant;
 use super::lesson::Lesson;
+use super::meta::Meta;
 use super::object::Key;
 use super::shelf::Owner;
-use super::state::{Entry, Inventory, Meta};
+use super::state::{Entry, Inventory};
 
 /// Of what is written. Another one is not read: the inventory begins anew, and that is said.
 const VERSION: u8 = 1;

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::effect::{Gain, Identity, gained};
+use super::meta::Meta;
 use super::object::{Content, Key, Kind, Labels, Subject};
 use super::rights;
-use super::state::{Entry, Inventory, Meta};
+use super::state::{Entry, Inventory};
 
 /// One object as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,6 +81,22 @@ impl Inventory {
 
     /// What is there in the clusters whose name `wanted` admits, by cluster, kind, namespace and name.
     pub fn rows(&self, wanted: impl Fn(&str) -> bool, kind: Option<Kind>) -> Vec<Row> {
+        self.rows_of(wanted, |key, _| kind.is_none_or(|kind| key.kind == kind))
+    }
+
+    /// The bindings that name the subject.
+    pub fn rows_to(&self, wanted: impl Fn(&str) -> bool, subject: &Subject) -> Vec<Row> {
+        self.rows_of(wanted, |_, entry| match &entry.content {
+            Content::Binding(binding) => binding.subjects.contains(subject),
+            _ => false,
+        })
+    }
+
+    fn rows_of(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+        shown: impl Fn(&Key, &Entry) -> bool,
+    ) -> Vec<Row> {
         let mut rows = Vec::new();
         for (number, meta) in (0..)
             .zip(&self.metas)
@@ -87,7 +104,7 @@ impl Inventory {
         {
             let entries = self
                 .of_cluster(number)
-                .filter(|(key, entry)| !entry.gone && kind.is_none_or(|kind| key.kind == kind));
+                .filter(|(key, entry)| !entry.gone && shown(key, entry));
             rows.extend(entries.map(|(key, entry)| Row {
                 cluster: meta.name.to_string(),
                 kind: name_of(key),

@@ -9,15 +9,13 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::builtin;
 use super::effect::Effect;
 use super::grants::Grants;
 use super::lesson::{Lesson, What};
-use super::object::{Binding, Content, Key, Kind, Namespace, Role, Selector, Subject};
-use super::rights::Rule;
+use super::meta::Meta;
+use super::object::{Content, Key, Kind, Namespace, Subject};
 use super::shelf::{Owner, Shelf};
 use crate::detect::state::streams::Streams;
-use crate::event::Truth;
 
 /// Bytes of all objects, about; some ten thousand objects of each of a dozen clusters.
 const MAX_BYTES: usize = 64 << 20;
@@ -38,9 +36,6 @@ const GONE_MILLIS: i64 = 15 * 60_000;
 /// A lower resourceVersion that much later is of a cluster that was restored, and not late.
 const RESTORED_MILLIS: i64 = 30 * 60_000;
 
-/// How long resourceVersions are remembered to tell old objects from changed ones.
-const MARKS_MINUTES: i64 = 60;
-
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Entry {
     pub version: u64,
@@ -52,55 +47,6 @@ pub(super) struct Entry {
 }
 
 pub(super) type Place = (u32, Key);
-
-/// What is known of a cluster as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Meta {
-    pub name: Box<str>,
-    /// Milliseconds: the first lesson, and the last record.
-    pub since: Option<i64>,
-    pub latest: i64,
-    /// When something was last imported.
-    pub imported: Option<i64>,
-    /// The greatest resourceVersion that was seen, by minute.
-    marks: VecDeque<(i64, u64)>,
-}
-
-impl Meta {
-    fn mark(&mut self, lesson: &Lesson) {
-        if lesson.version == 0 || matches!(lesson.what, What::Left { shown: true, .. }) {
-            return;
-        }
-        let minute = lesson.at.div_euclid(60_000);
-        if matches!(lesson.what, What::Made(_)) {
-            // What is new has a new version, unless the cluster's past was restored.
-            let older = |(of, version): &(i64, u64)| *of < minute - 5 && *version > lesson.version;
-            if self.marks.iter().any(older) {
-                self.marks.clear();
-            }
-        }
-        let at = self.marks.partition_point(|(of, _)| *of < minute);
-        match self.marks.get_mut(at) {
-            Some((of, version)) if *of == minute => *version = (*version).max(lesson.version),
-            _ => self.marks.insert(at, (minute, lesson.version)),
-        }
-        let horizon = self.marks.back().map_or(0, |(of, _)| of - MARKS_MINUTES);
-        while self.marks.front().is_some_and(|(of, _)| *of < horizon) {
-            self.marks.pop_front();
-        }
-    }
-
-    /// Whether the version was there before the request came: then the request has not made it.
-    fn is_older(&self, version: u64, received: i64) -> bool {
-        let minute = received.div_euclid(60_000);
-        version > 0
-            && !self.name.is_empty()
-            && self
-                .marks
-                .iter()
-                .any(|(of, seen)| *of < minute && *seen >= version)
-    }
-}
 
 /// A namespace that is known to have been without a network policy, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,8 +65,8 @@ pub struct Inventory {
     numbers: HashMap<Box<str>, u32, ahash::RandomState>,
     /// The cluster that every other begins as: what replay was given without a cluster's name.
     template: Option<u32>,
-    by_role: BTreeMap<Place, BTreeSet<Key>>,
-    by_subject: BTreeMap<(u32, Subject), BTreeSet<Key>>,
+    pub(super) by_role: BTreeMap<Place, BTreeSet<Key>>,
+    pub(super) by_subject: BTreeMap<(u32, Subject), BTreeSet<Key>>,
     gone: BTreeSet<(i64, Place)>,
     /// Namespaces that are known to be without a policy, since when.
     pub(super) bare: BTreeMap<Place, i64>,
@@ -229,11 +175,7 @@ impl Inventory {
             return None;
         }
         let number = self.metas.len() as u32;
-        self.metas.push(Meta {
-            name: cluster.into(),
-            latest: i64::MIN,
-            ..Meta::default()
-        });
+        self.metas.push(Meta::of(cluster));
         self.numbers.insert(cluster.into(), number);
         if cluster == EVERY_CLUSTER {
             self.template = Some(number);
@@ -583,146 +525,6 @@ impl Inventory {
             self.learn(told);
         }
         found
-    }
-
-    /// Everything of a cluster, also what is gone.
-    pub(super) fn of_cluster(&self, cluster: u32) -> impl Iterator<Item = (&Key, &Entry)> {
-        let from = (cluster, Key::new(Kind::Role, "", ""));
-        self.shelf
-            .range(from)
-            .take_while(move |((of, _), _)| *of == cluster)
-            .map(|((_, key), entry)| (key, entry))
-    }
-
-    /// Objects of a kind in a namespace, also those that are gone.
-    pub(super) fn of_kind<'i>(
-        &'i self,
-        cluster: u32,
-        kind: Kind,
-        namespace: &'i str,
-    ) -> impl Iterator<Item = (&'i Key, &'i Entry)> {
-        let from = (cluster, Key::new(kind, namespace, ""));
-        self.shelf
-            .range(from)
-            .take_while(move |((of, key), _)| {
-                *of == cluster && key.kind == kind && *key.namespace == *namespace
-            })
-            .map(|((_, key), entry)| (key, entry))
-    }
-
-    pub(super) fn entry(&self, cluster: u32, key: &Key) -> Option<&Entry> {
-        self.shelf.get(&(cluster, key.clone()))
-    }
-
-    /// The ClusterRoles that are known, Kubernetes' own among them.
-    pub(super) fn cluster_roles(&self, cluster: u32) -> impl Iterator<Item = (&str, &Role)> {
-        let seen = self.of_kind(cluster, Kind::Role, "");
-        let seen = seen.filter_map(|(key, entry)| match &entry.content {
-            Content::Role(role) if !entry.gone => Some((&*key.name, role)),
-            _ => None,
-        });
-        let built_in = builtin::roles().iter().filter(move |(name, _)| {
-            self.entry(cluster, &Key::new(Kind::Role, "", name))
-                .is_none()
-        });
-        seen.chain(built_in.map(|(name, role)| (&**name, role)))
-    }
-
-    fn role(&self, cluster: u32, key: &Key) -> Option<&Role> {
-        match self.entry(cluster, key) {
-            Some(entry) => match &entry.content {
-                Content::Role(role) if !entry.gone => Some(role),
-                _ => None,
-            },
-            None if key.namespace.is_empty() => builtin::roles().get(&key.name),
-            None => None,
-        }
-    }
-
-    /// The rules of a role, with those of the roles that it takes up; `None` where the role was never
-    /// seen.
-    pub(super) fn rules_of(&self, cluster: u32, key: &Key) -> Option<Vec<&Rule>> {
-        let role = self.role(cluster, key)?;
-        let mut rules: Vec<&Rule> = role.rules.iter().collect();
-        rules.extend(self.taken(cluster, &role.takes, key));
-        Some(rules)
-    }
-
-    /// The rules of all roles but `own` that the selectors take up.
-    pub(super) fn taken(&self, cluster: u32, takes: &[Selector], own: &Key) -> Vec<&Rule> {
-        if takes.is_empty() {
-            return Vec::new();
-        }
-        self.cluster_roles(cluster)
-            .filter(|(name, role)| {
-                **name != *own.name && takes.iter().any(|selector| selector.admits(&role.labels))
-            })
-            .flat_map(|(_, role)| &role.rules)
-            .collect()
-    }
-
-    pub(super) fn bindings_of<'i>(
-        &'i self,
-        cluster: u32,
-        role: &Key,
-    ) -> impl Iterator<Item = (&'i Key, &'i Binding)> {
-        let keys = self.by_role.get(&(cluster, role.clone()));
-        let role = role.clone();
-        let seen = keys.into_iter().flatten();
-        let seen = seen.filter_map(move |key| Some((key, self.binding(cluster, key)?)));
-        let built_in = builtin::bindings().iter().filter(move |(key, binding)| {
-            binding.role == role && self.entry(cluster, key).is_none()
-        });
-        seen.chain(built_in.map(|(key, binding)| (key, binding)))
-    }
-
-    pub(super) fn bindings_to<'i>(
-        &'i self,
-        cluster: u32,
-        subject: &Subject,
-    ) -> impl Iterator<Item = (&'i Key, &'i Binding)> {
-        let keys = self.by_subject.get(&(cluster, subject.clone()));
-        let subject = subject.clone();
-        let seen = keys.into_iter().flatten();
-        let seen = seen.filter_map(move |key| Some((key, self.binding(cluster, key)?)));
-        let built_in = builtin::bindings().iter().filter(move |(key, binding)| {
-            binding.subjects.contains(&subject) && self.entry(cluster, key).is_none()
-        });
-        seen.chain(built_in.map(|(key, binding)| (key, binding)))
-    }
-
-    fn binding(&self, cluster: u32, key: &Key) -> Option<&Binding> {
-        match self.entry(cluster, key) {
-            Some(Entry {
-                gone: false,
-                content: Content::Binding(binding),
-                ..
-            }) => Some(binding),
-            _ => None,
-        }
-    }
-
-    /// Whether a pod owns its node, at a time: what has gone since counts as it was.
-    pub fn pod_privileged(&self, cluster: &str, namespace: &str, name: &str, at: i64) -> Truth {
-        match self.pod(cluster, namespace, name, at) {
-            Some(pod) => Truth::from(pod.0 != 0),
-            None => Truth::Unknown,
-        }
-    }
-
-    pub(super) fn pod(
-        &self,
-        cluster: &str,
-        namespace: &str,
-        name: &str,
-        at: i64,
-    ) -> Option<super::object::Pod> {
-        let number = self.number(cluster)?;
-        let entry = self.entry(number, &Key::new(Kind::Pod, namespace, name))?;
-        match entry.content {
-            Content::Pod(pod) if !entry.gone || entry.at >= at => Some(pod),
-            _ => None,
-        }
     }
 
     /// What was taken in since the last call.
