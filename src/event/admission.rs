@@ -9,7 +9,7 @@ use super::fact::Fact;
 use super::field::FieldValue;
 use super::json::Json;
 use super::view::{Object, View};
-use super::{FactSet, Truth, object};
+use super::{FactSet, Truth, actor, object};
 
 const WEBHOOKS: &[&str] = &[
     "mutatingwebhookconfigurations",
@@ -77,6 +77,18 @@ pub(super) fn admission_facts(view: &View<'_>, facts: &mut FactSet) {
         Fact::WebhookExternalUrl,
         judge_if(webhook, &|o| {
             webhooks(o).any(|w| !w.at(&["clientConfig", "url"]).str().is_empty())
+        }),
+    );
+    let own = actor::service_account(&view.event.user.username).map(|(namespace, _)| namespace);
+    facts.set(
+        Fact::WebhookOwn,
+        judge_if(webhook && own.is_some(), &|o| {
+            let service = |w: &Json<'_>| {
+                w.at(&["clientConfig", "service", "namespace"])
+                    .str()
+                    .to_owned()
+            };
+            webhooks(o).next().is_some() && webhooks(o).all(|w| Some(service(w).as_str()) == own)
         }),
     );
     facts.set(

@@ -248,6 +248,7 @@ facts! {
         PodEnvCredential = "pod.env_credential", "an environment variable, argument or command holds what looks like a credential, in plain text";
         PodVirtualNode = "pod.virtual_node", "the pod asks for, or is bound to, a virtual node";
         PodMirror = "pod.mirror", "the pod mirrors a static pod of a node";
+        PodHostileCommand = "pod.hostile_command", "a container's command or arguments open a shell over the network, fetch something and run it, decode something and run it, or ask the metadata endpoint";
         PodNodeShell = "pod.node_shell", "the pod is made to get a shell on its node: kubectl debug node, nsenter or chroot into the host";
         PodEphemeralContainer = "pod.ephemeral_container", "the pod has an ephemeral container";
         PodMeshOptOut = "pod.mesh_opt_out", "the pod refuses the service mesh's sidecar";
@@ -291,6 +292,7 @@ facts! {
         WebhookExcludesNamespaces = "webhook.excludes_namespaces", "the request gives a webhook a namespace or object selector, or match conditions";
         WebhookCaBundleOnly = "webhook.ca_bundle_only", "the request changes a webhook's caBundle and nothing else";
         WebhookExternalUrl = "webhook.external_url", "a webhook is called by URL instead of a service in the cluster";
+        WebhookOwn = "webhook.own", "the actor is a service account, and every webhook calls a service in its own namespace";
         WebhookMeshInjector = "webhook.mesh_injector", "the webhook injects a service mesh's sidecars";
         AdmissionPolicyWeakened = "admission.policy_weakened", "an admission policy or its binding is set to audit or warn only, or to ignore its own failure";
         ConstraintWeakened = "constraint.weakened", "a constraint or policy of Gatekeeper or Kyverno is set to dryrun, warn or Audit";

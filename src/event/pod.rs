@@ -151,17 +151,18 @@ impl<'v> Pod<'v> {
         }
     }
 
-    /// Command and arguments of each container as one line each.
+    /// Command and arguments of each container.
+    pub fn command_words(&self) -> impl Iterator<Item = Vec<String>> {
+        self.containers.iter().map(|c| {
+            let words = c.get("command").strings().chain(c.get("args").strings());
+            words.map(ToOwned::to_owned).collect()
+        })
+    }
+
+    /// The same as one line each.
     pub fn commands(&self) -> Vec<String> {
-        self.containers
-            .iter()
-            .map(|c| {
-                c.get("command")
-                    .strings()
-                    .chain(c.get("args").strings())
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            })
+        self.command_words()
+            .map(|words| words.join(" "))
             .filter(|line| !line.is_empty())
             .collect()
     }

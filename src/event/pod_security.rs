@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::command::Traits;
 use super::fact::Fact;
 use super::field::FieldValue;
 use super::json::Json;
@@ -179,6 +180,17 @@ impl Pod<'_> {
                             || words(line)
                                 .any(|word| matches!(word, "/host" | "/hostfs" | "/rootfs"))))
             })
+    }
+
+    /// Whether a container is made to do what a backdoor does.
+    fn hostile_command(&self) -> bool {
+        self.command_words().any(|words| {
+            let traits = Traits::of(&words);
+            traits.reverse_shell
+                || traits.runs_download
+                || traits.encoded_payload
+                || traits.metadata_endpoint
+        })
     }
 
     fn env_credential(&self) -> bool {
@@ -382,6 +394,7 @@ fn judge(pod: &Pod<'_>, view: &View<'_>, facts: &mut FactSet) {
         pod.annotated("kubernetes.io/config.mirror", |_| true),
     );
     facts.set(Fact::PodNodeShell, pod.node_shell());
+    facts.set(Fact::PodHostileCommand, pod.hostile_command());
     facts.set(
         Fact::PodEphemeralContainer,
         !spec.get("ephemeralContainers").items().is_empty(),

@@ -26,6 +26,8 @@ pub(super) struct Traits {
     pub shell_command: bool,
     pub reverse_shell: bool,
     pub download: bool,
+    /// What was fetched is run.
+    pub runs_download: bool,
     pub metadata_endpoint: bool,
     pub reads_token: bool,
     pub reads_credentials: bool,
@@ -70,6 +72,7 @@ impl Traits {
         self.reverse_shell |= any(Trait::ReverseShell);
         self.metadata_endpoint |= any(Trait::Metadata) || names_metadata_address(line);
         self.download |= any(Trait::Download) || fetches(line);
+        self.runs_download |= any(Trait::RunsDownload);
         self.reads_token |= any(Trait::Token);
         self.service_principal |= any(Trait::ServicePrincipal);
         self.reads_credentials |=

@@ -9,6 +9,7 @@ use regex::RegexSet;
 pub(super) enum Trait {
     ReverseShell,
     Download,
+    RunsDownload,
     Metadata,
     Token,
     ServicePrincipal,
@@ -105,6 +106,22 @@ pub(super) const TABLE: &[(Trait, &str)] = &[
     (
         Trait::Download,
         r"%(curl|wget)\s.*\|\s*(sudo\s+)?\S*(ba|da|a|z|k)?sh\b",
+    ),
+    (
+        Trait::RunsDownload,
+        r"%(curl|wget)\s.*\|\s*(sudo\s+)?\S*((ba|da|a|z|k)?sh|python[0-9.]*|perl|node|php)\b",
+    ),
+    (
+        Trait::RunsDownload,
+        r"%(curl|wget)\s.*%chmod\s+(-\S+\s+)*(\+x|[ugoa]*\+\S*x|0?[1-7]{3})",
+    ),
+    (
+        Trait::RunsDownload,
+        r"%(eval|source|\.|(ba|da|a|z|k)?sh)\s.*(\$\(|`|<\()\s*(curl|wget)\s",
+    ),
+    (
+        Trait::RunsDownload,
+        r"%(exec|eval|system|popen|subprocess)\W.*(urlopen|requests\.get|urllib)",
     ),
     (
         Trait::Metadata,
