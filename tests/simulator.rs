@@ -1,14 +1,18 @@
 //! The simulator's traffic as an archive, judged by the program with the simulated site's lists.
 #![cfg(feature = "emulator")]
 
-use std::collections::BTreeMap;
-use std::process::Command;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use lanner::alert::{Alert, Kind, Severity};
 use lanner::detect::load;
 use lanner::simulator::score::score;
-use lanner::simulator::{Campaigns, ClusterSpec, Scenario, Simulator, Verdict, archive};
+use lanner::simulator::{
+    Campaigns, ClusterSpec, Family, Scenario, Simulator, Truth, Verdict, archive,
+};
 
 /// Five minutes of three small clusters, with every way to attack that the simulator knows.
 fn scenario(seed: u64) -> Scenario {
@@ -100,7 +104,7 @@ fn attacks_are_found_and_ordinary_life_is_quiet() {
     let config = folder.path().join("lanner.toml");
     std::fs::write(&config, simulator.site().configuration()).expect("a file");
 
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_lanner"))
         .args(["replay", "--format", "ndjson", "--config"])
         .arg(&config)
@@ -158,4 +162,95 @@ fn attacks_are_found_and_ordinary_life_is_quiet() {
         })
         .collect();
     assert!(stray.is_empty(), "{stray:#?}");
+}
+
+/// A process that ends with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the program; gives it with the lines of its standard output.
+fn start(arguments: &[&str]) -> (Running, mpsc::Receiver<String>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lanner"))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    (Running(child), receiver)
+}
+
+/// How long a test waits for what must come; only a failure takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As a user would: simulated logs into an emulator as they come due, and the daemon reads them.
+#[test]
+fn a_stream_into_an_emulator_is_read_by_the_daemon() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (_emulator, lines) = start(&["emulator", "--listen", "127.0.0.1:0"]);
+    let connection = lines.recv_timeout(PATIENCE).expect("a connection string");
+
+    let (truth, site) = (path("truth.json"), path("site.toml"));
+    let size = ["--for", "5s", "--rate", "60", "--seed", "11"];
+    let files = ["--truth", &truth, "--site", &site];
+    let output = Command::new(env!("CARGO_BIN_EXE_lanner"))
+        .args(["simulate", "stream", "--to", &connection])
+        .args([&size[..], &files[..]].concat())
+        .output()
+        .expect("the program runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+
+    let site = std::fs::read_to_string(site).expect("the site's lists");
+    let hub = format!(
+        "[eventhubs.audit]\nhub = \"audit\"\nauth = \"connection-string\"\nconnection-string = \"{connection}\"\n[store]\npath = {:?}\n[telemetry]\nlisten = \"127.0.0.1:0\"\n",
+        path("store"),
+    );
+    let config = path("lanner.toml");
+    std::fs::write(&config, hub + &site).expect("a file");
+    let (_daemon, lines) = start(&["run", "--config", &config]);
+
+    let truth = std::fs::read(truth).expect("the truth");
+    let truth: Truth = serde_json::from_slice(&truth).expect("the truth is JSON");
+    let mut owed: BTreeMap<u32, BTreeSet<String>> = truth
+        .campaigns
+        .iter()
+        // An intrusion takes longer than the stream.
+        .filter(|campaign| {
+            campaign.verdict == Verdict::Attack && campaign.family != Family::Intrusion
+        })
+        .map(|campaign| {
+            let steps = campaign.steps.iter().filter(|step| step.decisive);
+            (
+                campaign.id,
+                steps.map(|step| step.audit_id.clone()).collect(),
+            )
+        })
+        .collect();
+    assert_eq!(owed.len(), 6);
+    let begun = Instant::now();
+    while !owed.is_empty() {
+        let left = PATIENCE.saturating_sub(begun.elapsed());
+        let Ok(line) = lines.recv_timeout(left) else {
+            panic!("nobody was told of {owed:?}");
+        };
+        let alert: Alert = serde_json::from_str(&line).expect("an alert");
+        let told: BTreeSet<&str> = alert.evidence.iter().map(|e| e.audit_id.as_str()).collect();
+        owed.retain(|_, steps| !steps.iter().any(|step| told.contains(step.as_str())));
+    }
 }

@@ -9,8 +9,18 @@ use serde_json::{Value, json};
 
 use super::rng::Rng;
 
+/// Variables that a workload's containers have: most few, and one in eight what a monolith has.
+fn variables(app: &str) -> usize {
+    let sum: usize = app.bytes().map(usize::from).sum();
+    match sum % 8 {
+        0 => 90,
+        1..=3 => 24,
+        _ => 3,
+    }
+}
+
 /// Field ownership, which is much of every real object.
-fn managed_fields(out: &mut String, managers: &[&str], at: Timestamp) {
+fn managed_fields(out: &mut String, managers: &[&str], variables: usize, at: Timestamp) {
     out.push_str("\"managedFields\":[");
     for (i, manager) in managers.iter().enumerate() {
         if i > 0 {
@@ -18,7 +28,16 @@ fn managed_fields(out: &mut String, managers: &[&str], at: Timestamp) {
         }
         let _ = write!(
             out,
-            "{{\"manager\":\"{manager}\",\"operation\":\"Update\",\"apiVersion\":\"v1\",\"time\":\"{at:.0}\",\"fieldsType\":\"FieldsV1\",\"fieldsV1\":{{\"f:metadata\":{{\"f:annotations\":{{\".\":{{}},\"f:checksum/config\":{{}}}},\"f:labels\":{{\".\":{{}},\"f:app\":{{}},\"f:app.kubernetes.io/instance\":{{}},\"f:pod-template-hash\":{{}}}}}},\"f:spec\":{{\"f:containers\":{{\"k:{{\\\"name\\\":\\\"app\\\"}}\":{{\".\":{{}},\"f:env\":{{}},\"f:image\":{{}},\"f:imagePullPolicy\":{{}},\"f:ports\":{{}},\"f:resources\":{{}}}}}},\"f:serviceAccountName\":{{}}}}}}}}"
+            "{{\"manager\":\"{manager}\",\"operation\":\"Update\",\"apiVersion\":\"v1\",\"time\":\"{at:.0}\",\"fieldsType\":\"FieldsV1\",\"fieldsV1\":{{\"f:metadata\":{{\"f:annotations\":{{\".\":{{}},\"f:checksum/config\":{{}}}},\"f:labels\":{{\".\":{{}},\"f:app\":{{}},\"f:app.kubernetes.io/instance\":{{}},\"f:pod-template-hash\":{{}}}}}},\"f:spec\":{{\"f:containers\":{{\"k:{{\\\"name\\\":\\\"app\\\"}}\":{{\".\":{{}},\"f:env\":{{\".\":{{}}"
+        );
+        for variable in 0..variables {
+            let _ = write!(
+                out,
+                ",\"k:{{\\\"name\\\":\\\"SETTING_{variable}\\\"}}\":{{\".\":{{}},\"f:name\":{{}},\"f:value\":{{}}}}"
+            );
+        }
+        out.push_str(
+            "},\"f:image\":{},\"f:imagePullPolicy\":{},\"f:ports\":{},\"f:resources\":{}}},\"f:serviceAccountName\":{}}}}",
         );
     }
     out.push(']');
@@ -48,7 +67,8 @@ impl Pod<'_> {
             rng.hex(64),
             rng.uuid(),
         );
-        managed_fields(&mut out, &["kube-controller-manager", "kubelet"], at);
+        let managers = ["kube-controller-manager", "kubelet"];
+        managed_fields(&mut out, &managers, variables(app), at);
         out.push_str("},\"spec\":");
         self.spec(&mut out);
         out.push_str(",\"status\":");
@@ -59,9 +79,16 @@ impl Pod<'_> {
 
     fn spec(&self, out: &mut String) {
         let (app, image, node) = (self.app, self.image, self.node);
+        let mut settings = String::new();
+        for variable in 0..variables(app) {
+            let _ = write!(
+                settings,
+                ",{{\"name\":\"SETTING_{variable}\",\"value\":\"{app}-backend-{variable}.internal.example.com:8443\"}}"
+            );
+        }
         let _ = write!(
             out,
-            "{{\"volumes\":[{{\"name\":\"kube-api-access\",\"projected\":{{\"sources\":[{{\"serviceAccountToken\":{{\"expirationSeconds\":3607,\"path\":\"token\"}}}},{{\"configMap\":{{\"name\":\"kube-root-ca.crt\",\"items\":[{{\"key\":\"ca.crt\",\"path\":\"ca.crt\"}}]}}}}],\"defaultMode\":420}}}}],\"containers\":[{{\"name\":\"app\",\"image\":\"{image}\",\"args\":[\"--config=/etc/{app}/config.yaml\"],\"ports\":[{{\"name\":\"http\",\"containerPort\":8080,\"protocol\":\"TCP\"}}],\"env\":[{{\"name\":\"LOG_LEVEL\",\"value\":\"info\"}},{{\"name\":\"POD_NAME\",\"valueFrom\":{{\"fieldRef\":{{\"apiVersion\":\"v1\",\"fieldPath\":\"metadata.name\"}}}}}}],\"resources\":{{\"limits\":{{\"memory\":\"512Mi\"}},\"requests\":{{\"cpu\":\"100m\",\"memory\":\"256Mi\"}}}},\"volumeMounts\":[{{\"name\":\"kube-api-access\",\"readOnly\":true,\"mountPath\":\"/var/run/secrets/kubernetes.io/serviceaccount\"}}],\"livenessProbe\":{{\"httpGet\":{{\"path\":\"/healthz\",\"port\":\"http\",\"scheme\":\"HTTP\"}},\"timeoutSeconds\":1,\"periodSeconds\":10,\"successThreshold\":1,\"failureThreshold\":3}},\"imagePullPolicy\":\"IfNotPresent\",\"securityContext\":{{\"capabilities\":{{\"drop\":[\"ALL\"]}},\"runAsNonRoot\":true,\"runAsUser\":10001,\"readOnlyRootFilesystem\":true,\"allowPrivilegeEscalation\":false}}}}],\"restartPolicy\":\"Always\",\"terminationGracePeriodSeconds\":30,\"dnsPolicy\":\"ClusterFirst\",\"serviceAccountName\":\"{app}\",\"nodeName\":\"{node}\",\"securityContext\":{{\"seccompProfile\":{{\"type\":\"RuntimeDefault\"}}}},\"schedulerName\":\"default-scheduler\",\"enableServiceLinks\":false}}"
+            "{{\"volumes\":[{{\"name\":\"kube-api-access\",\"projected\":{{\"sources\":[{{\"serviceAccountToken\":{{\"expirationSeconds\":3607,\"path\":\"token\"}}}},{{\"configMap\":{{\"name\":\"kube-root-ca.crt\",\"items\":[{{\"key\":\"ca.crt\",\"path\":\"ca.crt\"}}]}}}}],\"defaultMode\":420}}}}],\"containers\":[{{\"name\":\"app\",\"image\":\"{image}\",\"args\":[\"--config=/etc/{app}/config.yaml\"],\"ports\":[{{\"name\":\"http\",\"containerPort\":8080,\"protocol\":\"TCP\"}}],\"env\":[{{\"name\":\"LOG_LEVEL\",\"value\":\"info\"}},{{\"name\":\"POD_NAME\",\"valueFrom\":{{\"fieldRef\":{{\"apiVersion\":\"v1\",\"fieldPath\":\"metadata.name\"}}}}}}{settings}],\"resources\":{{\"limits\":{{\"memory\":\"512Mi\"}},\"requests\":{{\"cpu\":\"100m\",\"memory\":\"256Mi\"}}}},\"volumeMounts\":[{{\"name\":\"kube-api-access\",\"readOnly\":true,\"mountPath\":\"/var/run/secrets/kubernetes.io/serviceaccount\"}}],\"livenessProbe\":{{\"httpGet\":{{\"path\":\"/healthz\",\"port\":\"http\",\"scheme\":\"HTTP\"}},\"timeoutSeconds\":1,\"periodSeconds\":10,\"successThreshold\":1,\"failureThreshold\":3}},\"imagePullPolicy\":\"IfNotPresent\",\"securityContext\":{{\"capabilities\":{{\"drop\":[\"ALL\"]}},\"runAsNonRoot\":true,\"runAsUser\":10001,\"readOnlyRootFilesystem\":true,\"allowPrivilegeEscalation\":false}}}}],\"restartPolicy\":\"Always\",\"terminationGracePeriodSeconds\":30,\"dnsPolicy\":\"ClusterFirst\",\"serviceAccountName\":\"{app}\",\"nodeName\":\"{node}\",\"securityContext\":{{\"seccompProfile\":{{\"type\":\"RuntimeDefault\"}}}},\"schedulerName\":\"default-scheduler\",\"enableServiceLinks\":false}}"
         );
     }
 
@@ -187,9 +214,30 @@ pub fn deployment(
     replicas: usize,
     revision: u64,
 ) -> Value {
+    let variables = variables(app);
+    let settings: Vec<Value> = (0..variables)
+        .map(|variable| {
+            json!({"name": format!("SETTING_{variable}"),
+                "value": format!("{app}-backend-{variable}.internal.example.com:8443")})
+        })
+        .collect();
+    let owned: serde_json::Map<String, Value> = (0..variables)
+        .map(|variable| {
+            let key = format!("k:{{\"name\":\"SETTING_{variable}\"}}");
+            (key, json!({".": {}, "f:name": {}, "f:value": {}}))
+        })
+        .collect();
+    let managed: Vec<Value> = ["helm", "kube-controller-manager"]
+        .iter()
+        .map(|manager| {
+            json!({"manager": manager, "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"app\"}": {"f:env": owned}}}}}}})
+        })
+        .collect();
     json!({
         "kind": "Deployment", "apiVersion": "apps/v1",
         "metadata": {"name": app, "namespace": namespace, "resourceVersion": revision.to_string(),
+            "managedFields": managed,
             "generation": revision % 97,
             "labels": {"app": app, "app.kubernetes.io/managed-by": "Helm"},
             "annotations": {"deployment.kubernetes.io/revision": (revision % 41).to_string()}},
@@ -205,6 +253,7 @@ pub fn deployment(
                     "containers": [{
                         "name": "app", "image": image,
                         "ports": [{"name": "http", "containerPort": 8080}],
+                        "env": settings,
                         "envFrom": [{"configMapRef": {"name": format!("{app}-config")}}],
                         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
                         "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,

@@ -164,6 +164,7 @@ impl Target {
 pub enum Stage {
     Started,
     Complete,
+    Panic,
 }
 
 /// One audit event, before it is text.
@@ -270,6 +271,7 @@ impl Event {
         let stage = match self.stage {
             Stage::Started => "ResponseStarted",
             Stage::Complete => "ResponseComplete",
+            Stage::Panic => "Panic",
         };
         let _ = write!(
             out,

@@ -128,6 +128,8 @@ pub struct World {
     pool: usize,
     /// Nodes that there ever were.
     pub numbered: usize,
+    /// Workloads that an intruder has the token of: no two are told apart who hold the same one.
+    pub broken_into: Vec<usize>,
     revision: u64,
 }
 
@@ -183,6 +185,7 @@ impl World {
             egress,
             pool: 0,
             numbered: spec.nodes,
+            broken_into: Vec::new(),
             revision: 4_000_000 + rng.below(90_000_000) as u64,
             spec,
         };
@@ -341,6 +344,14 @@ impl World {
             "RBAC: allowed by ClusterRoleBinding \"system:controller:{name}\" of ClusterRole \"system:controller:{name}\" to ServiceAccount \"{name}/kube-system\""
         );
         Client::new(&identity, &[&self.hop], &agent, &reason)
+    }
+
+    /// What fills the secrets of service accounts, which runs as the controller manager itself.
+    pub fn tokens_controller(&self) -> Client {
+        let agent =
+            "kube-controller-manager/v1.32.3 (linux/amd64) kubernetes/32cc146/tokens-controller";
+        let reason = "RBAC: allowed by ClusterRoleBinding \"system:kube-controller-manager\" of ClusterRole \"system:kube-controller-manager\" to User \"system:kube-controller-manager\"";
+        Client::new(&self.controller_manager, &[&self.hop], agent, reason)
     }
 
     /// The resource version of what is written now: it grows with time, also for what is planned ahead.

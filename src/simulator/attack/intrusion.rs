@@ -207,7 +207,17 @@ fn foothold(s: &mut Stage<'_>) -> (&'static str, Ground) {
 
 /// A workload's account, by a token bound to one of its pods.
 fn account(s: &mut Stage<'_>) -> std::sync::Arc<Identity> {
-    let app = &s.world.apps[s.rng.below(s.world.apps.len())];
+    let apps = 0..s.world.apps.len();
+    let whole: Vec<usize> = apps
+        .clone()
+        .filter(|app| !s.world.broken_into.contains(app))
+        .collect();
+    let place = match whole.as_slice() {
+        [] => s.rng.below(apps.len()),
+        whole => *s.rng.pick(whole),
+    };
+    s.world.broken_into.push(place);
+    let app = &s.world.apps[place];
     let pod = &app.pods[0];
     let node = s.world.nodes[pod.node].name.clone();
     let (ns, name, pod) = (app.namespace.clone(), app.name.clone(), pod.name.clone());

@@ -298,11 +298,23 @@ pub fn cron_job(world: &mut World, t: &mut Traffic<'_>) -> Duration {
     let index = t.rng.below(world.apps.len());
     let app = &world.apps[index];
     let (ns, name) = (app.namespace.clone(), app.name.clone());
+    let mut template = body::deployment(&ns, &name, &app.image, 1, 1)["spec"]["template"].clone();
+    // Some fetch their data, and some tell a monitor that they ran.
+    let command = match index % 4 {
+        1 => "/app/sweep && curl -fsS -m 10 --retry 3 https://hc.example.com/ping/4f1c9a",
+        2 => {
+            "wget -qO /data/rates.csv https://rates.example.com/today.csv && /app/sweep /data/rates.csv"
+        }
+        _ => "",
+    };
+    if !command.is_empty() {
+        template["spec"]["containers"][0]["command"] = json!(["/bin/sh", "-c", command]);
+    }
     let job = json!({
         "kind": "Job", "apiVersion": "batch/v1",
         "metadata": {"name": format!("{name}-sweep-{}", t.now.as_second() / 60), "namespace": ns,
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob", "name": format!("{name}-sweep"), "uid": t.rng.uuid(), "controller": true}]},
-        "spec": {"template": body::deployment(&ns, &name, &app.image, 1, 1)["spec"]["template"]},
+        "spec": {"template": template},
     });
     let target = Target::of("batch", "v1", "jobs").ns(&ns);
     let event = world

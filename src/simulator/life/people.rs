@@ -137,7 +137,12 @@ fn command(client: &Client, duty: Duty, index: usize, world: &mut World, t: &mut
             } else {
                 "container=app&tailLines=200"
             };
-            let lasts = t.rng.wait(if follow { 90.0 } else { 0.2 });
+            let lasts = match (follow, t.rng.chance(0.1)) {
+                // Left open in some window until the evening.
+                (true, true) => t.rng.wait(7200.0),
+                (true, false) => t.rng.wait(90.0),
+                (false, _) => t.rng.wait(0.2),
+            };
             let event = client.request(t.rng, t.now, "get", log).query(query);
             let [started, complete] = event.long(lasts);
             t.send(started);

@@ -117,9 +117,12 @@ fn busy(world: &mut World, t: &mut Traffic<'_>) {
             ("list", "secrets"),
             ("create", "events"),
         ]);
-        let event = client
+        let mut event = client
             .request(t.rng, t.now, verb, Target::core(target).ns(&app.namespace))
             .fails(code, reason, message);
+        if code == 500 && t.rng.chance(0.05) {
+            event.stage = Stage::Panic;
+        }
         t.send(event);
         t.pass(0.1, 3.0);
     }

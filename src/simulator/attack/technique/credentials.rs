@@ -208,13 +208,13 @@ fn lasting_token(s: &mut Stage<'_>, g: &mut Ground) {
         json!({}).to_string(),
     );
     s.strike("creates a secret for a token", event);
-    let filled = s.world.controller("tokens-controller").request(
+    let filled = s.world.tokens_controller().request(
         s.rng,
         s.now(),
         "update",
         Target::core("secrets").ns(&ns).name(&name),
     );
-    s.follow("the controller puts a token in", filled);
+    s.strike("Kubernetes puts a token in", filled);
     let read = g.client.request(
         s.rng,
         s.now(),
