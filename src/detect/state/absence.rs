@@ -5,7 +5,7 @@
 //! speaks once a day, make no alert. While an archive is read, a gap is judged by the record after
 //! it; live, it is judged as soon as the clock says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +22,12 @@ pub const KEPT_SECS: i64 = 3 * 24 * 3600;
 #[derive(Debug, Default)]
 pub struct Absence {
     clusters: BTreeMap<String, Cluster>,
+    /// By [`Cluster::last`]: at the bound, the first goes.
+    by_last: BTreeSet<(i64, String)>,
     /// When this process first looked at the clock: before that, it may just not have read on.
     since: Option<i64>,
     /// Clusters that changed since the last delta; `None` where nothing is kept on disk.
-    changed: Option<Vec<String>>,
+    changed: Option<BTreeSet<String>>,
     evicted: u64,
 }
 
@@ -36,6 +38,9 @@ pub struct Cluster {
     streams: BTreeMap<u8, Spans>,
     /// The gap last told, by the detector's state hash and the category: where it began.
     told: BTreeMap<(u64, u8), i64>,
+    /// The end of the latest span of any stream, as [`Absence::by_last`] has it.
+    #[serde(skip)]
+    last: i64,
 }
 
 /// Categories that detectors may require; a raw audit log is as good as `kube-audit`.
@@ -76,7 +81,7 @@ pub struct Clock {
 impl Absence {
     pub fn new(durable: bool) -> Absence {
         Absence {
-            changed: durable.then(Vec::new),
+            changed: durable.then(BTreeSet::new),
             ..Absence::default()
         }
     }
@@ -90,33 +95,45 @@ impl Absence {
                 if self.clusters.len() >= CLUSTER_LIMIT {
                     self.evict();
                 }
-                self.clusters.insert(name.to_string(), Cluster::default());
+                self.put(name.to_string(), Cluster::default());
             }
             if let Some(cluster) = self.clusters.get_mut(&**name) {
                 let known = cluster.streams.entry(number as u8).or_default();
                 known.merge(spans);
+                let last = cluster.latest();
+                if last > cluster.last {
+                    let place = (cluster.last, name.to_string());
+                    self.by_last.remove(&place);
+                    self.by_last.insert((last, place.1));
+                    cluster.last = last;
+                }
             }
             self.mark(name);
         }
     }
 
+    fn put(&mut self, name: String, mut cluster: Cluster) {
+        cluster.last = cluster.latest();
+        self.by_last.insert((cluster.last, name.clone()));
+        let last = cluster.last;
+        if let Some(before) = self.clusters.insert(name.clone(), cluster)
+            && before.last != last
+        {
+            self.by_last.remove(&(before.last, name));
+        }
+    }
+
     fn mark(&mut self, cluster: &str) {
         if let Some(changed) = &mut self.changed
-            && !changed.iter().any(|known| known == cluster)
+            && !changed.contains(cluster)
         {
-            changed.push(cluster.to_owned());
+            changed.insert(cluster.to_owned());
         }
     }
 
     /// The cluster that has been silent for longest goes.
     fn evict(&mut self) {
-        let last = |cluster: &Cluster| cluster.whole().as_slice().last().map(|span| span.1);
-        let oldest = self
-            .clusters
-            .iter()
-            .min_by_key(|(_, cluster)| last(cluster))
-            .map(|(name, _)| name.clone());
-        if let Some(name) = oldest {
+        if let Some((_, name)) = self.by_last.pop_first() {
             self.clusters.remove(&name);
             self.evicted += 1;
         }
@@ -180,7 +197,9 @@ impl Absence {
     }
 
     pub fn apply(&mut self, snapshot: Snapshot) {
-        self.clusters.extend(snapshot.0);
+        for (name, cluster) in snapshot.0 {
+            self.put(name, cluster);
+        }
     }
 
     /// The clusters known, by their ids.
@@ -210,6 +229,12 @@ impl Snapshot {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// How far each cluster has come, seconds.
+    pub fn latest(&self) -> impl Iterator<Item = (&str, i64)> {
+        let latest = self.0.iter();
+        latest.map(|(name, cluster)| (name.as_str(), cluster.latest()))
+    }
 }
 
 impl Cluster {
@@ -217,6 +242,12 @@ impl Cluster {
         let mut whole = Spans::default();
         self.streams.values().for_each(|spans| whole.merge(spans));
         whole
+    }
+
+    fn latest(&self) -> i64 {
+        let ends = self.streams.values();
+        let ends = ends.filter_map(|spans| spans.as_slice().last());
+        ends.map(|span| span.1).max().unwrap_or(i64::MIN)
     }
 
     fn silent(&self, after: i64, clock: Clock, since: i64) -> Vec<(u8, Gap)> {
@@ -381,6 +412,36 @@ mod tests {
         observe(&mut state, Category::KubeAudit, 0, 600);
         observe(&mut state, Category::KubeAudit, 1_200, 1_800);
         assert!(look(&mut state, Absent::Cluster, 90_000, true).is_empty());
+    }
+
+    #[test]
+    fn at_the_bound_the_longest_silent_goes_also_after_a_restart() {
+        let name = |number: usize| format!("c{number:04}");
+        let seen = |state: &mut Absence, number: usize, at: i64| {
+            let mut streams = Streams::default();
+            let time = Timestamp::from_second(at).expect("in range");
+            streams.add(&name(number).into(), Category::KubeAudit, time);
+            state.observe(&streams);
+        };
+        let mut first = Absence::new(true);
+        for number in 0..CLUSTER_LIMIT {
+            seen(&mut first, number, number as i64);
+        }
+        // The two that spoke first speak again; the third is then the longest silent.
+        seen(&mut first, 0, 10_000);
+        seen(&mut first, 1, 10_000);
+        let mut state = Absence::new(true);
+        state.apply(first.take_delta());
+        state.apply(first.snapshot());
+        seen(&mut state, CLUSTER_LIMIT, 10_001);
+        seen(&mut state, CLUSTER_LIMIT + 1, 10_002);
+        assert_eq!((state.len(), state.evicted()), (CLUSTER_LIMIT, 2));
+        let known: BTreeSet<&str> = state.clusters().collect();
+        let gone: Vec<usize> = (0..CLUSTER_LIMIT)
+            .filter(|number| !known.contains(&*name(*number)))
+            .collect();
+        assert_eq!(gone, [2, 3]);
+        assert_eq!(state.by_last.len(), state.clusters.len());
     }
 
     #[test]
