@@ -85,6 +85,7 @@ impl Daemon {
             ahead: config.pipeline.max_ahead.signed(),
             pause: config.pipeline.max_pause.into(),
             patience: Limits::PATIENCE,
+            unheard: Limits::UNHEARD,
         }));
         for (name, hub) in &config.eventhubs {
             pacing.expect(hub.source(name));

@@ -67,6 +67,8 @@ pub trait Observer: Send + Sync {
     fn alive(&self) {}
     /// Event time up to which every partition has come.
     fn watermark(&self, _time: Timestamp) {}
+    /// So many hubs and partitions were never heard of, and are waited for no more.
+    fn unheard(&self, _count: usize) {}
     fn read(&self, _partition: &Partition, _tally: &Tally) {}
     fn judged(&self, _detector: &str, _outcome: Outcome) {}
     fn notified(&self, _alert: &Alert, _cause: Cause, _receivers: usize) {}
@@ -146,6 +148,7 @@ impl Live {
             waiting: BTreeMap::new(),
             next: 0,
             progress: BTreeMap::new(),
+            without: Vec::new(),
             next_snapshot,
             no_snapshot_before: began,
             snapshot_size: recovered
@@ -258,6 +261,8 @@ struct Judging {
     waiting: BTreeMap<u64, Done>,
     next: u64,
     progress: BTreeMap<Arc<Partition>, Progress>,
+    /// Hubs and partitions that the clock goes on without, as last said.
+    without: Vec<String>,
     next_snapshot: Instant,
     /// After a failure there is a pause, however much is due.
     no_snapshot_before: Instant,
@@ -500,9 +505,19 @@ impl Judging {
 
     /// Event time that no partition will fall behind; wall time where all are read to their end, so
     /// that alerts close although nothing comes in. Not known after a start until something is known
-    /// of every partition: what came while nobody read may be of any time since.
-    fn watermark(&self) -> Option<Timestamp> {
-        if !self.pacing.is_complete() {
+    /// of every partition, or it was waited for long enough: what came while nobody read may be of
+    /// any time since.
+    fn watermark(&mut self) -> Option<Timestamp> {
+        let heard = self.pacing.heard();
+        if heard.without != self.without {
+            self.observer.unheard(heard.without.len());
+            if !heard.without.is_empty() {
+                let without = heard.without.join(", ");
+                tracing::warn!(%without, "nothing was heard of these since the start; what is quiet or absent is told without them");
+            }
+            self.without = heard.without;
+        }
+        if !heard.is_complete {
             return None;
         }
         let lateness = self.settings.load().config.pipeline.lateness.signed();

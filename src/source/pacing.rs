@@ -9,7 +9,7 @@
 //! read to its end, that tells no times, or that has not moved for a while. And nobody waits longer
 //! than a bound, after which the reader goes on until it is near the others again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,12 +32,20 @@ pub struct Limits {
     pub pause: Duration,
     /// How long one that does not move on is waited for.
     pub patience: Duration,
+    /// How long nothing is said to be quiet or absent for want of a hub or partition of which
+    /// nothing was heard.
+    pub unheard: Duration,
 }
 
 impl Limits {
     /// How long a partition that does not move on is waited for, if nothing else is said: longer
     /// than a reconnection takes that succeeds.
     pub const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// How long a hub or partition of which nothing was heard holds up the clock, if nothing else is
+    /// said: longer than Azure takes to move a partition or to come back after its maintenance. One
+    /// hub that was deleted must not keep the silence of all others from being noticed.
+    pub const UNHEARD: Duration = Duration::from_secs(15 * 60);
 }
 
 /// Where readers put batches, and what they wait for before.
@@ -62,8 +70,8 @@ impl From<mpsc::Sender<Batch>> for Outlet {
 pub struct Pacing {
     limits: Limits,
     lanes: Mutex<BTreeMap<Arc<Partition>, Lane>>,
-    /// Hubs of which it is not known yet what partitions they have.
-    unlisted: Mutex<BTreeSet<Arc<str>>>,
+    /// Hubs of which it is not known yet what partitions they have, since when.
+    unlisted: Mutex<BTreeMap<Arc<str>, Instant>>,
     /// Counts what was judged.
     judged: watch::Sender<u64>,
 }
@@ -78,6 +86,7 @@ struct Lane {
     /// When it was opened or last moved on in event time.
     moved: Instant,
     paused: Option<Instant>,
+    opened: Instant,
     /// A batch of it, be it empty, was judged.
     heard: bool,
     /// Has waited long enough; until it is near the others again.
@@ -90,6 +99,14 @@ enum Turn {
     Go,
     /// At this time everything may look different, even if nothing is judged until then.
     Wait(Instant),
+}
+
+/// What was heard of hubs and partitions; see [`Pacing::heard`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub is_complete: bool,
+    /// What is waited for no more, since it was not heard of for [`Limits::unheard`].
+    pub without: Vec<String>,
 }
 
 /// How a wait for one's turn went.
@@ -114,7 +131,7 @@ impl Pacing {
 
     /// A hub is going to be read; its partitions are still to be asked for.
     pub fn expect(&self, source: Arc<str>) {
-        self.unlisted().insert(source);
+        self.unlisted().insert(source, Instant::now());
     }
 
     /// All partitions that the hub has were opened.
@@ -122,10 +139,31 @@ impl Pacing {
         self.unlisted().remove(source);
     }
 
-    /// Whether something of every partition of every hub was judged, if only that there is nothing.
-    /// Until then nobody knows what may still come, however late.
-    pub fn is_complete(&self) -> bool {
-        self.unlisted().is_empty() && self.lanes().values().all(|lane| lane.heard)
+    /// Whether something of every partition of every hub was judged, if only that there is nothing,
+    /// and what is waited for no more. Until it is complete nobody knows what may still come, however
+    /// late.
+    pub fn heard(&self) -> Heard {
+        let now = Instant::now();
+        let mut heard = Heard {
+            is_complete: true,
+            without: Vec::new(),
+        };
+        let mut wait = |since: Instant, name: &dyn Fn() -> String| match now
+            .saturating_duration_since(since)
+            < self.limits.unheard
+        {
+            true => heard.is_complete = false,
+            false => heard.without.push(name()),
+        };
+        for (source, since) in self.unlisted().iter() {
+            wait(*since, &|| source.to_string());
+        }
+        for (partition, lane) in self.lanes().iter().filter(|(_, lane)| !lane.heard) {
+            wait(lane.opened, &|| {
+                format!("{}/{}", partition.source, partition.id)
+            });
+        }
+        heard
     }
 
     /// A reader begins; until its first batch is judged, others wait for it.
@@ -136,6 +174,7 @@ impl Pacing {
             at_end: false,
             moved: Instant::now(),
             paused: None,
+            opened: Instant::now(),
             heard: false,
             exempt: false,
         };
@@ -264,7 +303,7 @@ impl Pacing {
         Turn::Go
     }
 
-    fn unlisted(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+    fn unlisted(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Instant>> {
         self.unlisted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -284,6 +323,7 @@ mod tests {
         ahead: SignedDuration::from_secs(60),
         pause: Duration::from_secs(3600),
         patience: Duration::from_secs(3600),
+        unheard: Duration::from_secs(3600),
     };
 
     fn partition(id: usize) -> Arc<Partition> {
@@ -441,26 +481,41 @@ mod tests {
 
     #[test]
     fn it_is_complete_when_something_of_every_partition_was_judged() {
-        let pacing = Pacing::new(Limits {
-            ahead: SignedDuration::from_mins(1),
-            pause: Duration::from_secs(1),
-            patience: Duration::from_secs(1),
-        });
-        let partition = |id: &str| {
-            Arc::new(Partition {
-                source: "hub".into(),
-                id: id.into(),
-            })
-        };
+        let pacing = Pacing::new(LIMITS);
         pacing.expect("hub".into());
-        assert!(!pacing.is_complete());
-        pacing.open(&partition("0"));
-        pacing.open(&partition("1"));
+        assert!(!pacing.heard().is_complete);
+        pacing.open(&partition(0));
+        pacing.open(&partition(1));
         pacing.listed("hub");
-        pacing.judged(&partition("0"), Some(Timestamp::UNIX_EPOCH), false);
-        assert!(!pacing.is_complete());
+        pacing.judged(&partition(0), Some(Timestamp::UNIX_EPOCH), false);
+        assert!(!pacing.heard().is_complete);
         // An empty batch says that there is nothing.
-        pacing.judged(&partition("1"), None, true);
-        assert!(pacing.is_complete());
+        pacing.judged(&partition(1), None, true);
+        let heard = pacing.heard();
+        assert!(heard.is_complete && heard.without.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_heard_of_is_waited_for_only_so_long() {
+        let unheard = |pacing: &Pacing| {
+            pacing.expect("gone".into());
+            pacing.open(&partition(0));
+            pacing.open(&partition(1));
+            pacing.judged(&partition(0), at(0), true);
+            pacing.heard()
+        };
+        let heard = unheard(&Pacing::new(LIMITS));
+        assert!(!heard.is_complete && heard.without.is_empty());
+
+        let pacing = Pacing::new(Limits {
+            unheard: Duration::ZERO,
+            ..LIMITS
+        });
+        let heard = unheard(&pacing);
+        assert!(heard.is_complete);
+        assert_eq!(heard.without, ["gone", "hub/1"]);
+        pacing.listed("gone");
+        pacing.judged(&partition(1), None, true);
+        assert!(pacing.heard().without.is_empty());
     }
 }

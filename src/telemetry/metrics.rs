@@ -101,6 +101,7 @@ pub struct Metrics {
     lag_messages: Family<HubPartition, Gauge>,
     lag_seconds: Family<HubPartition, Seconds>,
     watermark: Seconds,
+    unheard: Gauge,
     commits: Histogram,
     commit_failures: Counter,
     state_entries: Family<Operator, Gauge>,
@@ -172,6 +173,7 @@ impl Metrics {
             lag_messages: Family::default(),
             lag_seconds: Family::default(),
             watermark: Seconds::default(),
+            unheard: Gauge::default(),
             // From 0.5 ms, a commit on a fast disk, to 16 s, a disk in trouble.
             commits: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             commit_failures: Counter::default(),
@@ -272,6 +274,11 @@ impl Metrics {
             "Event time up to which everything was judged, as Unix time",
             Unit::Seconds,
             self.watermark.clone(),
+        );
+        r.register(
+            "watermark_without",
+            "Hubs and partitions not heard of since the start, for which the watermark waits no more",
+            self.unheard.clone(),
         );
         r.register_with_unit(
             "store_commit_duration",
@@ -526,6 +533,10 @@ impl Metrics {
         for (family, count) in self.hub_counts.iter().zip(counts) {
             raise(&family.get_or_create(&labels), count);
         }
+    }
+
+    pub fn unheard(&self, count: usize) {
+        self.unheard.set(count as i64);
     }
 
     pub fn watermark(&self, time: Timestamp) {

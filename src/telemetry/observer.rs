@@ -265,6 +265,10 @@ impl live::Observer for Observer {
         self.metrics.watermark(time);
     }
 
+    fn unheard(&self, count: usize) {
+        self.metrics.unheard(count);
+    }
+
     fn store_failed(&self, error: &StoreError) {
         self.metrics.commit_failed();
         self.health.set("store", State::Failed(error.to_string()));

@@ -113,6 +113,7 @@ fn limits() -> Limits {
         ahead: AHEAD,
         pause: PATIENCE,
         patience: PATIENCE,
+        unheard: PATIENCE,
     }
 }
 

@@ -153,6 +153,7 @@ impl Pipeline {
             ahead: SignedDuration::from_hours(24 * 365),
             pause: Duration::from_secs(1),
             patience: Duration::from_secs(1),
+            unheard: Limits::UNHEARD,
         });
         // As readers do that go on from where they were.
         for partition in recovered.positions.keys() {
