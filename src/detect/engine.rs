@@ -360,13 +360,18 @@ fn state_key(
             };
             let at = time.unwrap_or(Timestamp::UNIX_EPOCH);
             let hash = scratch.hash(index, view, [fields, std::slice::from_ref(&field)]);
-            if scratch.repeats(hash, at, counting.window) {
+            // A request with several stages counts when it begins, which may be hours before it ends.
+            // So its begin is never left out, or its end would be taken for it; and its end, which
+            // is none, stands for nothing that comes after it.
+            let long = view.is(Fact::LongRunning);
+            if !long && scratch.repeats(hash, at, counting.window) {
                 return None;
             }
             let key = digest_of(&scope, &texts(view, fields));
             let value = Digest128::of([view.field(field).text().as_bytes()]).0 as u64;
             // What an exception covers counts for nothing, however often it comes.
-            if exception(detector, view, time).is_none() {
+            let ends = long && view.event.stage == Stage::ResponseComplete;
+            if !ends && exception(detector, view, time).is_none() {
                 let owner = matches::owner(&view.origin.cluster, &view.event.user.username);
                 scratch.matched(hash, counting.hit(key, owner, value, at));
             }

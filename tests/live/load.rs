@@ -48,6 +48,37 @@ async fn a_storm_of_one_identity_is_one_notification_and_counted_exactly() {
     assert!(open.len() <= 3, "{open:?}");
 }
 
+/// Of a value that repeats within a batch only the time is remembered. The end of a request that
+/// counted long ago is no first time, and the next one is no repetition of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_long_request_hides_no_new_one_of_the_same_batch() {
+    let mut pipeline = Pipeline::start("");
+    let log = |number: usize, at: i64, pod: &str, stage: &str, received: i64| {
+        let event = Event {
+            at,
+            number,
+            ..Event::default()
+        };
+        event.log(pod, stage, received)
+    };
+    let begun = |number: usize, at: i64, pod: &str| log(number, at, pod, "ResponseStarted", at);
+    pipeline.send(0, false, &[begun(0, 0, "web-0")]).await;
+    let four: Vec<_> = (1..5)
+        .map(|of| begun(of, 3600 + of as i64, &format!("web-{of}")))
+        .collect();
+    pipeline.send(3605, false, &four).await;
+    pipeline.judged().await;
+    assert!(pipeline.told("pod-logs-bulk").is_empty(), "four pods");
+    // The first once more is the fifth.
+    let batch = [
+        log(0, 3606, "web-0", "ResponseComplete", 0),
+        begun(5, 3607, "web-0"),
+    ];
+    pipeline.send(3607, false, &batch).await;
+    pipeline.judged().await;
+    assert_eq!(pipeline.told("pod-logs-bulk").len(), 1, "five pods");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_clusters_are_told_apart_within_bounds() {
     const CLUSTERS: usize = 10_000;

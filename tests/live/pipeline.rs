@@ -321,7 +321,9 @@ impl Event<'_> {
             "annotations": { "authorization.k8s.io/decision": "allow" },
         });
         let fields = event.as_object_mut().expect("an object");
-        fields.extend(base.as_object().expect("an object").clone());
+        for (name, value) in base.as_object().expect("an object") {
+            fields.entry(name).or_insert_with(|| value.clone());
+        }
         json!({
             "category": "kube-audit",
             "time": time,
@@ -340,6 +342,17 @@ impl Event<'_> {
             "requestURI": format!("/api/v1/namespaces/shop/pods/{pod}/exec?command=id&stdout=true"),
             "objectRef": { "resource": "pods", "namespace": "shop", "name": pod, "apiVersion": "v1", "subresource": "exec" },
             "responseStatus": { "metadata": {}, "code": 101 },
+        }))
+    }
+
+    /// A pod's log, asked for at `received` seconds after the begin.
+    pub fn log(&self, pod: &str, stage: &str, received: i64) -> Value {
+        self.record(json!({
+            "stage": stage, "verb": "get",
+            "requestURI": format!("/api/v1/namespaces/shop/pods/{pod}/log?follow=true"),
+            "objectRef": { "resource": "pods", "namespace": "shop", "name": pod, "apiVersion": "v1", "subresource": "log" },
+            "responseStatus": { "metadata": {}, "code": 200 },
+            "requestReceivedTimestamp": at(received).to_string(),
         }))
     }
 

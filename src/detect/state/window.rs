@@ -79,7 +79,10 @@ impl Window {
     pub fn insert(&mut self, hit: &Hit, clock: i64) {
         let event = (hit.at, hit.value);
         let place = self.events.partition_point(|known| *known <= event);
+        let is_there = place > 0 && self.events[place - 1] == event;
         let place = match hit.distinct {
+            // As the copy of an event in the other category.
+            true if is_there => None,
             true => self.make_way(hit, place),
             false => Some(place),
         };
@@ -230,6 +233,15 @@ mod tests {
             .map(|(_, at)| of_window(*at))
             .max()
             .unwrap_or(0)
+    }
+
+    #[test]
+    fn an_event_and_its_copy_are_kept_once() {
+        let mut window = Window::default();
+        for at in [10, 20, 10, 20] {
+            window.insert(&hit(1, at), i64::MIN);
+        }
+        assert_eq!(window.events, [(10, 1), (20, 1)]);
     }
 
     proptest! {
