@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::detector::StateSpec;
+use super::detector::{Detector, StateSpec};
 use super::engine::Engine;
 use super::inventory;
 use super::order::Judge;
@@ -57,6 +57,7 @@ impl Delta {
 
 /// What each operator remembers.
 #[derive(Debug)]
+#[expect(dead_code, reason = "read by its Debug")]
 pub struct Contents {
     requests: Vec<Seen>,
     first_seen: first_seen::Snapshot,
@@ -65,7 +66,7 @@ pub struct Contents {
     sequences: sequence::Snapshot,
     habits: Vec<habit::Seen>,
     absence: absence::Snapshot,
-    inventory: inventory::Snapshot,
+    inventory: inventory::Contents,
 }
 
 /// The whole state, for a snapshot on disk.
@@ -114,8 +115,8 @@ impl Snapshot {
     }
 
     /// Detectors that remembered something else when the snapshot was written.
-    pub fn changed(&self, engine: &Engine) -> Vec<String> {
-        let remembering = of_detectors(engine);
+    pub fn changed(&self, detectors: &[Detector]) -> Vec<String> {
+        let remembering = of_detectors(detectors);
         let changed =
             |(id, hash): &(&String, &u64)| remembering.get(*id).is_some_and(|known| known != *hash);
         let ids = self.detectors.iter().filter(changed);
@@ -123,9 +124,8 @@ impl Snapshot {
     }
 }
 
-fn of_detectors(engine: &Engine) -> BTreeMap<String, u64> {
-    engine
-        .detectors
+fn of_detectors(detectors: &[Detector]) -> BTreeMap<String, u64> {
+    detectors
         .iter()
         .filter(|detector| !matches!(detector.state, StateSpec::None))
         .map(|detector| (detector.id.clone(), detector.state_hash))
@@ -166,8 +166,16 @@ impl Judge {
         for seen in delta.habits {
             self.habits.apply(seen);
         }
-        self.absence.apply(delta.absence);
         self.inventory.apply(&delta.inventory);
+        self.put_absence(delta.absence);
+    }
+
+    /// The inventory is told of how far each cluster has come, which it does not write itself.
+    fn put_absence(&mut self, absence: absence::Snapshot) {
+        for (cluster, latest) in absence.latest() {
+            self.inventory.has_come(cluster, latest);
+        }
+        self.absence.apply(absence);
     }
 
     /// Everything, entries in no particular order.
@@ -180,24 +188,23 @@ impl Judge {
             sequences: self.sequences.snapshot(),
             habits: self.habits.all(),
             absence: self.absence.snapshot(),
-            inventory: self.inventory.snapshot(),
+            inventory: self.inventory.contents(),
         }
     }
 
     pub fn snapshot(&self, engine: &Engine) -> Result<Snapshot, postcard::Error> {
         let mut snapshot = Snapshot {
             parts: Vec::new(),
-            detectors: of_detectors(engine),
+            detectors: of_detectors(&engine.detectors),
         };
-        let contents = self.contents();
-        snapshot.put(REQUESTS, &contents.requests)?;
-        snapshot.put(FIRST_SEEN, &contents.first_seen)?;
-        snapshot.put(THRESHOLD, &contents.thresholds)?;
-        snapshot.put(SPIKE, &contents.spikes)?;
-        snapshot.put(SEQUENCE, &contents.sequences)?;
-        snapshot.put(HABIT, &contents.habits)?;
-        snapshot.put(ABSENCE, &contents.absence)?;
-        snapshot.put(INVENTORY, &contents.inventory)?;
+        snapshot.put(REQUESTS, &self.requests.all())?;
+        snapshot.put(FIRST_SEEN, &self.first_seen.snapshot())?;
+        snapshot.put(THRESHOLD, &self.thresholds.snapshot())?;
+        snapshot.put(SPIKE, &self.spikes.snapshot())?;
+        snapshot.put(SEQUENCE, &self.sequences.snapshot())?;
+        snapshot.put(HABIT, &self.habits.all())?;
+        snapshot.put(ABSENCE, &self.absence.snapshot())?;
+        snapshot.put(INVENTORY, &self.inventory.snapshot())?;
         Ok(snapshot)
     }
 
@@ -231,11 +238,11 @@ impl Judge {
         {
             self.habits.apply(seen);
         }
-        if let Some(state) = snapshot.take(ABSENCE, &mut lost) {
-            self.absence.apply(state);
-        }
         if let Some(state) = snapshot.take::<inventory::Snapshot>(INVENTORY, &mut lost) {
             self.inventory.restore(&state);
+        }
+        if let Some(state) = snapshot.take(ABSENCE, &mut lost) {
+            self.put_absence(state);
         }
         lost
     }
@@ -319,12 +326,12 @@ mod tests {
         let snapshot = Judge::new(Learning::Own)
             .snapshot(&engine)
             .expect("written");
-        assert_eq!(snapshot.changed(&engine), [""; 0]);
+        assert_eq!(snapshot.changed(&engine.detectors), [""; 0]);
         for detector in &mut engine.detectors {
             if detector.id == "mass-delete" {
                 detector.state_hash ^= 1;
             }
         }
-        assert_eq!(snapshot.changed(&engine), ["mass-delete"]);
+        assert_eq!(snapshot.changed(&engine.detectors), ["mass-delete"]);
     }
 }

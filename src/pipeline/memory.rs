@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::group::{self, Groups};
 use crate::detect::order::Learning;
 use crate::detect::snapshot as judge;
-use crate::detect::{Engine, Judge};
+use crate::detect::{Detector, Engine, Judge};
 use crate::store::Recovered;
 
 /// Version of what is written. Another one is not read: the state is learned anew, and that is said.
@@ -61,8 +61,9 @@ impl Memory {
         if let Some(snapshot) = &recovered.snapshot {
             match read::<Snapshot>(snapshot) {
                 Ok(snapshot) => {
-                    let changed =
-                        engine.map_or(Vec::new(), |engine| snapshot.judge.changed(engine));
+                    let changed = engine.map_or(Vec::new(), |engine| {
+                        snapshot.judge.changed(&engine.detectors)
+                    });
                     if !changed.is_empty() {
                         let detectors = changed.join(", ");
                         tracing::warn!(%detectors, "these detectors remember otherwise than before; they learn anew");
@@ -94,6 +95,13 @@ impl Memory {
             }
         }
         (memory, is_whole)
+    }
+
+    /// Of `detectors`, those that remember otherwise than when the snapshot was written.
+    pub fn changed(recovered: &Recovered, detectors: &[Detector]) -> Vec<String> {
+        let snapshot = recovered.snapshot.as_deref();
+        let snapshot = snapshot.and_then(|snapshot| read::<Snapshot>(snapshot).ok());
+        snapshot.map_or(Vec::new(), |snapshot| snapshot.judge.changed(detectors))
     }
 
     /// What changed since the last call; `None` where nothing did.

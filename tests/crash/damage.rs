@@ -55,7 +55,7 @@ async fn spoiled(seed: u64, cases: usize) {
         world.publish(&stream, stream.messages.len() / 2);
         let begun = Instant::now();
         while !world.is_read() {
-            assert!(begun.elapsed() < PATIENCE, "{}", daemon.log());
+            assert!(begun.elapsed() < *PATIENCE, "{}", daemon.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // As `kill -9`, so that the journal is there.

@@ -85,7 +85,7 @@ async fn work(
             return status;
         }
         assert!(
-            begun.elapsed() < PATIENCE,
+            begun.elapsed() < *PATIENCE,
             "{name} is not passed; {}",
             daemon.log()
         );

@@ -58,7 +58,7 @@ async fn what_waits_in_the_hub_is_read_before_anything_is_said_to_be_quiet() {
     let daemon = world.start("");
     let begun = Instant::now();
     while !world.is_read() {
-        assert!(begun.elapsed() < PATIENCE, "{}", daemon.log());
+        assert!(begun.elapsed() < *PATIENCE, "{}", daemon.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // Longer than it takes to find out that there is no more.

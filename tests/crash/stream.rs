@@ -3,7 +3,6 @@
 //! On one partition order is kept, so that every run must make the same alerts under the same ids.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,11 +65,21 @@ impl Stream {
         for (cluster, records) in waiting.iter_mut().enumerate() {
             finish(cluster, records);
         }
-        let mut site = simulator.site().configuration();
-        // Which of an event's repetitions they count depends on where batches end.
-        for detector in load::load(&load::shipped(), &[]).expect("the shipped detectors load") {
-            if matches!(
-                &detector.state,
+        let site = simulator.site().configuration();
+        Stream {
+            messages,
+            site,
+            truth: simulator.truth().clone(),
+        }
+    }
+
+    /// The detectors that count distinct values. Of an event that repeats a value within a batch they
+    /// remember the time and make no finding: how many findings there are depends on where batches
+    /// end, whether there is one does not.
+    pub fn counting_values() -> Vec<String> {
+        let counts_values = |state: &StateSpec| {
+            matches!(
+                state,
                 StateSpec::Threshold {
                     distinct: Some(_),
                     ..
@@ -78,15 +87,11 @@ impl Stream {
                     distinct: Some(_),
                     ..
                 }
-            ) {
-                writeln!(site, "[detectors.{}]\nenabled = false", detector.id).expect("memory");
-            }
-        }
-        Stream {
-            messages,
-            site,
-            truth: simulator.truth().clone(),
-        }
+            )
+        };
+        let detectors = load::load(&load::shipped(), &[]).expect("the shipped detectors load");
+        let counting = detectors.into_iter().filter(|of| counts_values(&of.state));
+        counting.map(|detector| detector.id).collect()
     }
 
     /// The attacks that no alert shows, in words.

@@ -32,9 +32,10 @@ impl Meta {
         }
     }
 
-    pub(super) fn mark(&mut self, lesson: &Lesson) {
+    /// Remembers the lesson's resourceVersion; says whether that was news.
+    pub(super) fn mark(&mut self, lesson: &Lesson) -> bool {
         if lesson.version == 0 || matches!(lesson.what, What::Left { shown: true, .. }) {
-            return;
+            return false;
         }
         let minute = lesson.at.div_euclid(60_000);
         if matches!(lesson.what, What::Made(_)) {
@@ -46,13 +47,15 @@ impl Meta {
         }
         let at = self.marks.partition_point(|(of, _)| *of < minute);
         match self.marks.get_mut(at) {
-            Some((of, version)) if *of == minute => *version = (*version).max(lesson.version),
+            Some((of, version)) if *of == minute && *version >= lesson.version => return false,
+            Some((of, version)) if *of == minute => *version = lesson.version,
             _ => self.marks.insert(at, (minute, lesson.version)),
         }
         let horizon = self.marks.back().map_or(0, |(of, _)| of - MARKS_MINUTES);
         while self.marks.front().is_some_and(|(of, _)| *of < horizon) {
             self.marks.pop_front();
         }
+        true
     }
 
     /// Whether the version was there before the request came: then the request has not made it.

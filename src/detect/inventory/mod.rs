@@ -23,5 +23,5 @@ mod state;
 
 pub use lesson::Lesson;
 pub use meta::Meta;
-pub use persist::{Delta, Snapshot};
+pub use persist::{Contents, Delta, Snapshot};
 pub use state::{Bare, EVERY_CLUSTER, Inventory};

@@ -28,6 +28,16 @@ struct Whole {
     grants: Vec<Grant>,
 }
 
+/// All of it, to be looked at: without the numbers of clusters, which follow from the order in which
+/// these were first heard of.
+#[derive(Debug)]
+#[expect(dead_code, reason = "read by its Debug")]
+pub struct Contents {
+    clusters: Vec<Meta>,
+    entries: Vec<(Box<str>, Key, Owner, Entry)>,
+    grants: Vec<Grant>,
+}
+
 impl Delta {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -62,19 +72,35 @@ impl Inventory {
         self.late.clear();
     }
 
-    pub fn snapshot(&self) -> Snapshot {
+    fn whole(&self) -> Whole {
         let entries = self
             .shelf
             .by_age()
             .into_iter()
             .map(|((cluster, key), owner, _, entry)| (*cluster, key.clone(), owner, entry.clone()))
             .collect();
-        let whole = Whole {
+        Whole {
             clusters: self.metas.clone(),
             entries,
             grants: self.grants.iter().cloned().collect(),
-        };
-        Snapshot(write(&whole))
+        }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(write(&self.whole()))
+    }
+
+    pub fn contents(&self) -> Contents {
+        let whole = self.whole();
+        let name = |number: u32| whole.clusters[number as usize].name.clone();
+        let entries = whole.entries.into_iter();
+        Contents {
+            entries: entries
+                .map(|(cluster, key, owner, entry)| (name(cluster), key, owner, entry))
+                .collect(),
+            clusters: whole.clusters,
+            grants: whole.grants,
+        }
     }
 
     /// Puts a snapshot into an inventory that knows nothing.

@@ -152,12 +152,17 @@ impl Inventory {
     /// How far each cluster's records have come.
     pub fn observe(&mut self, streams: &Streams) {
         for (cluster, _, spans) in streams.iter() {
-            if let Some((_, latest)) = spans.as_slice().last()
-                && let Some(number) = self.enter(cluster)
-            {
-                let meta = &mut self.metas[number as usize];
-                meta.latest = meta.latest.max(latest.saturating_mul(1000));
+            if let Some((_, latest)) = spans.as_slice().last() {
+                self.has_come(cluster, *latest);
             }
+        }
+    }
+
+    /// The cluster's records have come to `latest`, seconds.
+    pub fn has_come(&mut self, cluster: &str, latest: i64) {
+        if let Some(number) = self.enter(cluster) {
+            let meta = &mut self.metas[number as usize];
+            meta.latest = meta.latest.max(latest.saturating_mul(1000));
         }
     }
 
@@ -200,7 +205,9 @@ impl Inventory {
         let late = lesson.at < self.clock;
         self.clock = self.clock.max(lesson.at);
         let meta = &mut self.metas[cluster as usize];
+        let mut earlier = false;
         if lesson.owner != super::shelf::IMPORTED {
+            earlier = meta.since.is_none_or(|since| lesson.at < since);
             meta.since = Some(meta.since.map_or(lesson.at, |since| since.min(lesson.at)));
             meta.latest = meta.latest.max(lesson.at);
         } else if !matches!(lesson.what, What::Told(_)) {
@@ -208,7 +215,7 @@ impl Inventory {
         }
         let older = matches!(lesson.what, What::Left { shown: false, .. })
             && meta.is_older(lesson.version, lesson.received);
-        meta.mark(&lesson);
+        let marked = meta.mark(&lesson);
         let changed = match &lesson.what {
             What::AllGone => self.all_gone(cluster, &lesson),
             What::Gone => self.is_gone((cluster, lesson.key.clone()), lesson.at),
@@ -235,8 +242,9 @@ impl Inventory {
         if late && matches!(lesson.key.kind, Kind::Pod | Kind::Role | Kind::Binding) {
             self.late.push(lesson.clone());
         }
+        // What leaves its object as it was may still tell of the cluster.
         if let Some(journal) = &mut self.journal
-            && changed
+            && (changed || marked || earlier)
         {
             journal.push(lesson);
         }
@@ -251,7 +259,7 @@ impl Inventory {
         }
     }
 
-    /// An object was written or shown; says whether that was news.
+    /// An object was written or shown; says whether that changed anything that is kept.
     fn is_there(&mut self, cluster: u32, lesson: &Lesson, content: Content, older: bool) -> bool {
         let place = (cluster, lesson.key.clone());
         let rbac = matches!(lesson.key.kind, Kind::Role | Kind::Binding);
@@ -264,6 +272,7 @@ impl Inventory {
         let known = known.as_ref();
         let order = known.map(|entry| order(entry, lesson));
         let same = order == Some(Order::Same) && known.is_some_and(|entry| !entry.gone);
+        let mut granted = false;
         if rbac && !shown {
             let before = match (known, order) {
                 (Some(entry), Some(Order::Newer | Order::Same)) => match entry {
@@ -279,14 +288,18 @@ impl Inventory {
             let (effect, grants) = self.effect(cluster, lesson, &content, before, unchanged);
             for grant in grants {
                 self.grants.add(grant);
+                granted = true;
             }
             self.keep_effect(lesson.request, effect);
         }
-        let news = match (known, order) {
-            (Some(_), Some(Order::Older)) => return false,
-            (Some(entry), Some(Order::Same)) => entry.at < lesson.at && !entry.gone,
-            _ => true,
-        };
+        match (known, order) {
+            (Some(_), Some(Order::Older)) => return granted,
+            // The same once more, from before; but what was imported is known by an event now.
+            (Some(entry), Some(Order::Same)) if entry.at >= lesson.at && !entry.base => {
+                return granted;
+            }
+            _ => {}
+        }
         let mut content = content;
         if let Some(entry) = known {
             match (&entry.content, &mut content) {
@@ -314,7 +327,7 @@ impl Inventory {
             content,
         };
         self.put(place, lesson.owner, entry);
-        news
+        true
     }
 
     fn keep_effect(&mut self, request: u128, effect: Effect) {
