@@ -20,15 +20,27 @@ const MOUNTS: &str = "LANNER_TEST_MAY_MOUNT";
 /// namespace of its own; no rights are needed for that, unless the kernel refuses namespaces to
 /// users, which is said.
 fn may_mount(test: &str) -> bool {
+    runs_apart(test, "-rm", &["true"])
+}
+
+/// As [`may_mount`], for a test that needs a file system on a block device: only the machine's own
+/// root may mount one.
+fn may_mount_devices(test: &str) -> bool {
+    let script = "set -e; at=$(mktemp -d); truncate -s 8M $at/disk; mkfs.ext4 -q $at/disk; mkdir $at/on; \
+                  mount -o loop $at/disk $at/on; umount $at/on; rm -r $at";
+    runs_apart(test, "-m", &["sh", "-c", script])
+}
+
+fn runs_apart(test: &str, namespace: &str, probe: &[&str]) -> bool {
     if std::env::var_os(MOUNTS).is_some() {
         return true;
     }
     let unshare = || {
         let mut command = Command::new("unshare");
-        command.arg("-rm");
+        command.arg(namespace);
         command
     };
-    let allowed = unshare().arg("true").output();
+    let allowed = unshare().args(probe).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
         eprintln!("passed over: this machine lets nobody mount");
         return false;
@@ -77,7 +89,7 @@ async fn until_ready_is(daemon: &Daemon, wanted: u16) -> String {
             return text;
         }
         assert!(
-            begun.elapsed() < PATIENCE,
+            begun.elapsed() < *PATIENCE,
             "{status} {text}; {}",
             daemon.log()
         );
@@ -92,7 +104,11 @@ async fn begin(world: &mut World, stream: &Stream, fail_points: &str) -> Daemon 
     world.publish(stream, stream.messages.len() / 3);
     let begun = Instant::now();
     while world.told() < 2 {
-        assert!(begun.elapsed() < PATIENCE, "nothing told; {}", daemon.log());
+        assert!(
+            begun.elapsed() < *PATIENCE,
+            "nothing told; {}",
+            daemon.log()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     daemon
@@ -136,7 +152,7 @@ async fn on_a_full_disk_it_says_so_and_goes_on_when_there_is_room() {
     let again = world.start("");
     let begun = Instant::now();
     while !again.is_started() && !again.log().contains("full") {
-        assert!(begun.elapsed() < PATIENCE, "{}", again.log());
+        assert!(begun.elapsed() < *PATIENCE, "{}", again.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop(again);
@@ -167,6 +183,47 @@ async fn on_a_read_only_disk_it_does_not_start_and_says_why() {
     check(&stream, world, &expected).await;
 }
 
+/// As Linux does with a disk that fails: files that are open for writing can be written no more. It
+/// stays so until somebody mounts it anew, which ends the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_turns_read_only_is_said_and_mounted_anew_it_goes_on() {
+    if !may_mount_devices("disk::a_disk_that_turns_read_only_is_said_and_mounted_anew_it_goes_on") {
+        return;
+    }
+    let stream = Stream::new(37);
+    let expected = undisturbed(&stream).await;
+    let mut world = World::new(&stream).await;
+    let (disk, store) = (world.path("disk"), world.path("store"));
+    File::create(&disk)
+        .and_then(|file| file.set_len(64 << 20))
+        .expect("a file");
+    let made = Command::new("mkfs.ext4").arg("-q").arg(&disk).status();
+    assert!(made.expect("there is mkfs").success());
+    std::fs::create_dir(&store).expect("a folder");
+    let disk = disk.to_str().expect("text");
+    let whole = ["-o", "loop,errors=remount-ro", disk];
+    mount(&whole, &store);
+    let daemon = begin(&mut world, &stream, "").await;
+    until_ready_is(&daemon, 200).await;
+
+    mount(&["-o", "remount,abort"], &store);
+    let since = Instant::now();
+    world.publish(&stream, stream.messages.len() / 3);
+    let text = until_ready_is(&daemon, 503).await;
+    println!("said {:?} after the disk turned read-only", since.elapsed());
+    assert!(text.contains("disk I/O error"), "{text}");
+    assert_eq!(
+        daemon.get("/livez").await.0,
+        200,
+        "a restart would not help"
+    );
+    drop(daemon);
+    let status = Command::new("umount").arg(&store).status();
+    assert!(status.expect("there is umount").success());
+    mount(&whole, &store);
+    check(&stream, world, &expected).await;
+}
+
 /// As with a log on a full disk, or a reader of the log that is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_be_written_ends_nothing() {
@@ -184,7 +241,7 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
     while world.told() < 2 {
         let ended = daemon.try_wait().expect("it is our child");
         assert!(ended.is_none(), "{ended:?}");
-        assert!(begun.elapsed() < PATIENCE, "nothing is told");
+        assert!(begun.elapsed() < *PATIENCE, "nothing is told");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     daemon.kill().expect("it still runs");
@@ -204,7 +261,7 @@ async fn commits_that_fail_for_a_while_lose_nothing() {
     .await;
     let begun = Instant::now();
     while !daemon.log().contains("the store refuses a commit") {
-        assert!(begun.elapsed() < PATIENCE, "{}", daemon.log());
+        assert!(begun.elapsed() < *PATIENCE, "{}", daemon.log());
         world.publish(&stream, 3);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -227,7 +284,7 @@ async fn a_database_that_breaks_under_it_ends_the_process_and_the_next_goes_on()
         if let Some(status) = daemon.has_ended() {
             break status;
         }
-        assert!(begun.elapsed() < PATIENCE, "{}", daemon.log());
+        assert!(begun.elapsed() < *PATIENCE, "{}", daemon.log());
         world.publish(&stream, 3);
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
@@ -274,7 +331,7 @@ async fn code_of_ours_that_fails_stops_neither_reading_nor_judging() {
         if counted >= 1 && daemon.log().contains("judging a match failed") {
             break counted;
         }
-        assert!(begun.elapsed() < PATIENCE, "{counted}: {}", daemon.log());
+        assert!(begun.elapsed() < *PATIENCE, "{counted}: {}", daemon.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     // Where two workers failed on a batch each, their messages come through one by one.
