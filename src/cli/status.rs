@@ -79,6 +79,8 @@ enum Item {
         clusters: usize,
         until: Timestamp,
     },
+    /// A detector whose memory begins anew: it is not the one that the last snapshot is of.
+    Changed { detector: String },
     Quarantine {
         records: u64,
         bytes: u64,
@@ -254,6 +256,8 @@ fn of_store(
                 until,
             }),
     );
+    let changed = Memory::changed(&recovered, detectors).into_iter();
+    items.extend(changed.map(|detector| Item::Changed { detector }));
     let (records, bytes, newest) = inspector.quarantine()?;
     items.push(Item::Quarantine {
         records,
@@ -308,6 +312,7 @@ fn table(out: &mut impl Write, items: &[Item], now: Timestamp) -> io::Result<()>
                 "learning",
                 "\nLEARNING                         CLUSTERS  UNTIL",
             ),
+            Item::Changed { .. } => ("changed", "\nCHANGED SINCE THE LAST SNAPSHOT, LEARNS ANEW"),
             Item::Quarantine { .. } => ("quarantine", ""),
         };
         if of != section && !heading.is_empty() {
@@ -384,6 +389,7 @@ fn row(out: &mut impl Write, item: &Item, now: Timestamp) -> io::Result<()> {
             clusters,
             until,
         } => writeln!(out, "{detector:<32} {clusters:>8}  {}", second(*until)),
+        Item::Changed { detector } => writeln!(out, "{detector}"),
         Item::Quarantine {
             records,
             bytes,

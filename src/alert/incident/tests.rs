@@ -342,6 +342,25 @@ fn what_one_hostile_identity_does_is_bounded() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_keeps_no_news_waiting() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    let debounce = SignedDuration::from_secs(60);
+    let told = |incidents: &mut Incidents, seconds: i64, at: i64| {
+        let judgement = judgement(&detectors, "pod-exec", "eve", seconds, &[EVE]);
+        let key = add(incidents, &detectors, &judgement);
+        incidents.tell(key, vec!["webhook.soc".to_owned()]);
+        let now = Timestamp::from_second(BEGIN + at).expect("a time");
+        incidents.take_due(now, debounce).len()
+    };
+    assert_eq!(told(&mut incidents, 0, 0), 1);
+    assert_eq!(told(&mut incidents, 1, 30), 0, "it waits for more");
+    assert_eq!(told(&mut incidents, 2, -HOUR), 1);
+    assert_eq!(told(&mut incidents, 3, 30 - HOUR), 0);
+    assert_eq!(told(&mut incidents, 4, 60 - HOUR), 1);
+}
+
+#[test]
 fn alerts_name_their_incident() {
     let detectors = detectors();
     let engine = Engine::new(detectors, Default::default());

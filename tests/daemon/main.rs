@@ -1,6 +1,9 @@
 //! The daemon as its user runs it: over AMQP, with a webhook, killed and started again.
 #![cfg(feature = "emulator")]
 
+mod load;
+mod status;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -149,6 +152,43 @@ impl Drop for Daemon {
     }
 }
 
+/// Where a daemon says how it is.
+struct Health(u16);
+
+impl Health {
+    /// Gives the configuration a port that is free now.
+    fn configure(config: &Path) -> Health {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let text = std::fs::read_to_string(config).expect("a file");
+        let text = text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\""));
+        std::fs::write(config, text).expect("a file");
+        Health(port)
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        match reqwest::get(format!("http://127.0.0.1:{}{path}", self.0)).await {
+            Ok(answer) => (
+                answer.status().as_u16(),
+                answer.text().await.unwrap_or_default(),
+            ),
+            Err(_) => (0, String::new()),
+        }
+    }
+
+    async fn ready(&self) {
+        let started = Instant::now();
+        loop {
+            let (status, text) = self.get("/readyz").await;
+            if status == 200 {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "not ready: {text}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let started = Instant::now();
     while !reached() {
@@ -215,40 +255,11 @@ async fn says_how_it_is_and_stops_when_told() {
     let (webhook, received) = receiver().await;
     let folder = tempfile::tempdir().expect("a folder");
     let config = configuration(folder.path(), &emulator, webhook);
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address").port()
-    };
-    let text = std::fs::read_to_string(&config).expect("a file");
-    std::fs::write(
-        &config,
-        text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\"")),
-    )
-    .expect("a file");
+    let health = Health::configure(&config);
 
     let mut daemon = Daemon::start(&config);
-    let base = format!("http://127.0.0.1:{port}");
-    let get = |path: &str| {
-        let url = format!("{base}{path}");
-        async move {
-            match reqwest::get(url).await {
-                Ok(answer) => (
-                    answer.status().as_u16(),
-                    answer.text().await.unwrap_or_default(),
-                ),
-                Err(_) => (0, String::new()),
-            }
-        }
-    };
-    let started = Instant::now();
-    while get("/readyz").await.0 != 200 {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "not ready: {:?}",
-            get("/readyz").await
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let get = |path| health.get(path);
+    health.ready().await;
     assert_eq!(get("/livez").await.0, 200);
     emulator
         .publish("audit", "0", exec("web-0", 0))
