@@ -99,13 +99,17 @@ pub fn place(view: &View<'_>) -> &'static str {
     }
 }
 
-/// The traces of an event; none of a request by the platform itself.
+/// The traces of an event. A request by the platform itself leaves none, but of a secret that it fills
+/// because somebody asked for a token in one.
 pub fn traces(view: &View<'_>) -> Vec<Tie> {
     let mut ties = Vec::new();
+    let mut traces = Traces(&mut ties);
     if view.is(Fact::ActorPlatform) {
+        if view.resource() == "secrets" && matches!(view.event.verb.as_ref(), "update" | "patch") {
+            object(Role::Made, view, &mut traces);
+        }
         return ties;
     }
-    let mut traces = Traces(&mut ties);
     actor_traces(view, &mut traces);
     object_traces(view, &mut traces);
     ties.sort();
@@ -239,6 +243,7 @@ fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
             }
             object(role, view, traces);
         }
+        ("secrets", "") if verb == "get" => object(Role::Took, view, traces),
         ("certificatesigningrequests", _) if writes => {
             let subject = view.field(Field::CsrSubject);
             if let Some(name) = common_name(&subject.text()) {
@@ -399,6 +404,27 @@ mod tests {
             ..AuditEvent::default()
         };
         assert!(of(&event).is_empty());
+    }
+
+    #[test]
+    fn a_token_that_the_platform_fills_in_is_taken_by_who_reads_it() {
+        let event = |user_name, verb: &'static str| AuditEvent {
+            verb: verb.into(),
+            user: user(user_name, &[]),
+            user_agent: "kube-controller-manager/v1.32.3".into(),
+            source_ips: vec!["172.31.2.3".into()],
+            object_ref: Some(ObjectRef {
+                resource: "secrets".into(),
+                namespace: "shop".into(),
+                name: "web-token".into(),
+                ..ObjectRef::default()
+            }),
+            ..AuditEvent::default()
+        };
+        let filled = of(&event("system:kube-controller-manager", "update"));
+        assert_eq!(filled, ["Made Object secrets shop/web-token"]);
+        let read = of(&event("eve@example.com", "get"));
+        assert!(read.contains(&"Took Object secrets shop/web-token".to_owned()));
     }
 
     #[test]
