@@ -226,12 +226,16 @@ fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
         _ => Role::Took,
     };
     let issued = "authentication.kubernetes.io/issued-credential-id";
-    if let Some(credential) = event.annotation(issued) {
+    let credential = event.annotation(issued);
+    if let Some(credential) = credential {
         traces.add(Role::Made, TraceKind::Credential, credential);
     }
     match (view.resource(), view.subresource()) {
         ("serviceaccounts", "") if writes => traces.account(role, namespace, name),
-        ("serviceaccounts", "token") if writes => traces.account(Role::Took, namespace, name),
+        // A token that is known by its id is tied by that alone: others may ask for one as well.
+        ("serviceaccounts", "token") if writes && credential.is_none() => {
+            traces.account(Role::Took, namespace, name);
+        }
         ("pods", "exec" | "attach" | "ephemeralcontainers") => {
             pod(Role::Took, namespace, name, traces);
         }
@@ -260,8 +264,8 @@ fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
         (_, "") if writes => object(role, view, traces),
         _ => {}
     }
-    // What deploys names the accounts of everyone.
-    if writes && !view.is(Fact::ActorDeployer) {
+    // What deploys names the accounts of everyone, and what is there has its account already.
+    if verb == "create" && !view.is(Fact::ActorDeployer) {
         let account = view.field(Field::PodServiceAccount);
         let account = account.text();
         if account != "default" {

@@ -130,6 +130,7 @@ pub struct World {
     pub numbered: usize,
     /// Workloads that an intruder has the token of: no two are told apart who hold the same one.
     pub broken_into: Vec<usize>,
+    pub pipeline_broken_into: bool,
     revision: u64,
 }
 
@@ -186,6 +187,7 @@ impl World {
             pool: 0,
             numbered: spec.nodes,
             broken_into: Vec::new(),
+            pipeline_broken_into: false,
             revision: 4_000_000 + rng.below(90_000_000) as u64,
             spec,
         };

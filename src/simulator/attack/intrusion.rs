@@ -84,7 +84,11 @@ fn foothold(s: &mut Stage<'_>) -> (&'static str, Ground) {
         agent,
         account: None,
     };
-    match s.rng.below(12) {
+    let way = match s.rng.below(12) {
+        8 if s.world.pipeline_broken_into => 0,
+        way => way,
+    };
+    match way {
         0..=2 => {
             let client = s.outsider(&outside, agent);
             (
@@ -142,6 +146,7 @@ fn foothold(s: &mut Stage<'_>) -> (&'static str, Ground) {
             )
         }
         8 => {
+            s.world.pipeline_broken_into = true;
             let agent = *s.rng.pick(&[
                 "Helm/3.17.3",
                 "kubectl/v1.32.3 (linux/amd64) kubernetes/32cc146",

@@ -124,11 +124,16 @@ fn join(s: &mut Stage<'_>, g: &mut Ground) {
             .query("fieldManager=kubectl-patch")
             .sends(json!([{"op": "add", "path": "/subjects/-", "value": subjects[1]}]).to_string())
             .gets(object.to_string()),
-        _ => g
-            .client
-            .request(s.rng, s.now(), "update", target)
-            .query("fieldManager=kubectl-edit&fieldValidation=Strict")
-            .writes(object.to_string()),
+        _ => {
+            // An editor sends the version that it read.
+            let mut sent = object.clone();
+            sent["metadata"]["resourceVersion"] = "812344".into();
+            g.client
+                .request(s.rng, s.now(), "update", target)
+                .query("fieldManager=kubectl-edit&fieldValidation=Strict")
+                .sends(sent.to_string())
+                .gets(object.to_string())
+        }
     };
     s.strike("adds a subject to the administrators' binding", event);
 }
