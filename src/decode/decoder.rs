@@ -295,12 +295,13 @@ impl Walk<'_, '_> {
             Err(error) => std::str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default(),
         };
         let mut elements = Elements::new(&text[at..]);
-        let mut last = at;
+        // Where the last element ended.
+        let mut after = at;
         let mut cut_inside = false;
         loop {
             let next = at + elements.peek();
             if let Some(end) = self.walk(valid, next, offset, Ends::Element) {
-                last = next;
+                after = end;
                 elements.skip_to(end - at);
                 cut_inside = false;
                 continue;
@@ -312,15 +313,16 @@ impl Walk<'_, '_> {
                 left: next < valid.len(),
                 ..inner
             };
-            last = at + range.start;
+            let start = at + range.start;
+            after = at + range.end;
             cut_inside = !whole;
-            self.value(&text[last..at + range.end], offset + last, inner);
+            self.value(&text[start..after], offset + start, inner);
         }
         let rest_at = at + elements.at();
         match elements.end() {
             // The element that is cut off has said so.
             End::Cut if cut_inside => {}
-            End::Cut => self.nothing(&text[last..], offset + last, Damage::CutOff),
+            End::Cut => self.nothing(&text[after..], offset + after, Damage::CutOff),
             End::Broken => self.nothing(&text[rest_at..], offset + rest_at, Damage::NotJson),
             End::Closed => {
                 let close = if at == 0 {
