@@ -27,8 +27,9 @@ const MAX_ACTORS: usize = 8;
 const MAX_OPEN: usize = 100_000;
 
 /// All open alerts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Groups {
+    limit: usize,
     open: HashMap<Digest128, Group, BuildHasherDefault<DigestHasher>>,
     /// By a time before which none of them closes: [`Group::listed`].
     by_end: BTreeSet<(i64, Digest128)>,
@@ -107,7 +108,28 @@ pub enum Cause {
     Repeated,
 }
 
+impl Default for Groups {
+    fn default() -> Groups {
+        Groups::bounded(MAX_OPEN)
+    }
+}
+
 impl Groups {
+    /// With another bound than the shipped one.
+    pub fn bounded(limit: usize) -> Groups {
+        Groups {
+            limit,
+            open: HashMap::default(),
+            by_end: BTreeSet::new(),
+            changed: Vec::new(),
+            closed: Vec::new(),
+            displaced: Vec::new(),
+            evicted: 0,
+            clock: 0,
+            incidents: Incidents::default(),
+        }
+    }
+
     /// Adds a finding to its alert and incident. `repeat` is the time after which an alert that goes
     /// on is notified again.
     pub fn add(
@@ -225,7 +247,7 @@ impl Groups {
         detected_at: Timestamp,
     ) {
         // Before it opens, so that it is not the one to go: it is still to be told.
-        if self.open.len() >= MAX_OPEN
+        if self.open.len() >= self.limit
             && let Some(first) = self.first_to_close()
         {
             let displaced = self.remove(first);

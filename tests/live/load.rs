@@ -2,19 +2,24 @@
 //! faster than we are, a receiver whose queue is full.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use lanner::alert::group::Cause;
 use lanner::alert::own::RECEIVER_QUOTA;
 
 use crate::pipeline::{Event, Pipeline};
 
+/// `LANNER_STORM=100000 cargo test --test live a_storm -- --nocapture` for another number of findings.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_one_identity_is_one_notification_and_counted_exactly() {
-    const BATCHES: usize = 40;
     const EACH: usize = 500;
+    let findings = std::env::var("LANNER_STORM");
+    let findings = findings.map_or(20_000, |text| text.parse().expect("a number"));
+    let batches = findings / EACH;
+    let begun = Instant::now();
     let mut pipeline = Pipeline::start("");
     pipeline.pass(3600);
-    for batch in 0..BATCHES {
+    for batch in 0..batches {
         let at = batch as i64;
         let records: Vec<_> = (0..EACH)
             .map(|of| {
@@ -30,6 +35,7 @@ async fn a_storm_of_one_identity_is_one_notification_and_counted_exactly() {
         pipeline.send(at, false, &records).await;
     }
     pipeline.judged().await;
+    println!("{findings} findings in {:?}", begun.elapsed());
     let told = pipeline.told("pod-exec");
     assert_eq!(
         told.len(),
@@ -44,7 +50,7 @@ async fn a_storm_of_one_identity_is_one_notification_and_counted_exactly() {
     assert_eq!(following, [&"requests"], "{entries:?}");
     let open = pipeline.open_alerts().await;
     let alert = open.iter().find(|alert| alert.detector.id == "pod-exec");
-    assert_eq!(alert.expect("it is open").count, (BATCHES * EACH) as u64);
+    assert_eq!(alert.expect("it is open").count, (batches * EACH) as u64);
     assert!(open.len() <= 3, "{open:?}");
 }
 

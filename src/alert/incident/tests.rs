@@ -398,6 +398,38 @@ fn another_actor_in_an_open_alert_is_news() {
     assert_eq!(causes, [Some(Cause::Opened), None, another, None, None]);
 }
 
+/// `LANNER_GROUPS=1000000 cargo test --lib alerts_without_number -- --nocapture` for the shipped bound.
+#[test]
+fn alerts_without_number_close_to_make_room_and_are_counted() {
+    let by_hand = std::env::var("LANNER_GROUPS").ok();
+    let count: i64 = by_hand.map_or(3_000, |text| text.parse().expect("a number"));
+    let limit = if count > 3_000 { 100_000 } else { 500 };
+    let engine = Engine::new(detectors(), Default::default());
+    let mut groups = Groups::bounded(limit);
+    let (mut told, mut closed) = (0, 0);
+    for number in 0..count {
+        let mut judgement = judgement(&engine.detectors, "pod-exec", "eve", number / 1000, &[]);
+        judgement.found.group = vec![number.to_string()];
+        let now = judgement.found.occurrence.clock();
+        let added = groups.add(&engine, &judgement, now, SignedDuration::MAX);
+        told += i64::from(added.cause.is_some());
+        // As the judging thread does after each batch.
+        if number % 100 == 0 {
+            closed += groups.close_quiet(Timestamp::MIN).len();
+            groups.forget_delta();
+        }
+    }
+    closed += groups.close_quiet(Timestamp::MIN).len();
+    assert_eq!(told, count, "each is an alert of its own");
+    assert_eq!(groups.len(), limit);
+    assert_eq!(groups.evicted(), count as u64 - limit as u64);
+    assert_eq!(
+        closed as u64,
+        groups.evicted(),
+        "each is told to have closed"
+    );
+}
+
 #[test]
 fn an_incident_has_an_alerts_shape_for_receivers_that_know_only_these() {
     let detectors = detectors();

@@ -154,6 +154,25 @@ mod tests {
     }
 
     #[test]
+    fn keys_without_number_push_out_the_greediest_and_are_counted() {
+        let mut state = Thresholds::new(false);
+        let keys = 2 * KEY_LIMIT;
+        ask(&mut state, 1, 0);
+        for key in 0..keys {
+            state.refresh(Hit {
+                key: 1 << 100 | key as u128,
+                owner: 99,
+                ..hit(1, 0)
+            });
+        }
+        assert_eq!(state.len(), KEY_LIMIT);
+        assert_eq!(state.evicted() as usize, keys + 1 - KEY_LIMIT);
+        // Who made one key keeps it.
+        ask(&mut state, 2, 1);
+        assert_eq!(ask(&mut state, 3, 2), 3);
+    }
+
+    #[test]
     fn a_late_event_fills_the_window_it_belongs_to() {
         let mut state = Thresholds::new(false);
         ask(&mut state, 1, 0);
