@@ -1,8 +1,8 @@
 //! Findings of one fingerprint form an alert with a life: it opens, counts, and closes when quiet.
 //!
-//! Findings come from [`crate::detect::order`]. An alert is notified when it opens, when its
-//! severity rises or another actor comes in, and again after `repeat` while findings go on; what lies between is only counted,
-//! so that a storm of findings is a handful of notifications.
+//! Findings come from [`crate::detect::order`]. An alert is notified when it opens, when its severity
+//! rises or another actor comes in, and again after `repeat` while findings go on; what lies between
+//! is only counted, so that a storm of findings is a handful of notifications.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;

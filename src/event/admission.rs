@@ -83,12 +83,8 @@ pub(super) fn admission_facts(view: &View<'_>, facts: &mut FactSet) {
     facts.set(
         Fact::WebhookOwn,
         judge_if(webhook && own.is_some(), &|o| {
-            let service = |w: &Json<'_>| {
-                w.at(&["clientConfig", "service", "namespace"])
-                    .str()
-                    .to_owned()
-            };
-            webhooks(o).next().is_some() && webhooks(o).all(|w| Some(service(w).as_str()) == own)
+            let service = ["clientConfig", "service", "namespace"];
+            webhooks(o).next().is_some() && webhooks(o).all(|w| Some(w.at(&service).str()) == own)
         }),
     );
     facts.set(

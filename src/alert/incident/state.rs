@@ -293,24 +293,23 @@ impl Incidents {
         let ties = joining(finding);
         let keyed: Vec<(Digest128, &Tie)> = ties
             .iter()
-            .map(|tie| (digest(&occurrence.cluster, &tie.trace, tie.role), tie))
+            .map(|tie| (digest(&occurrence.cluster, &tie.trace), tie))
             .collect();
         let window = self.window;
         let mut touched: BTreeSet<Digest128> = BTreeSet::new();
-        for tie in &ties {
+        for (trace, tie) in &keyed {
             for other in Role::ALL {
                 let (before, after) = (other.leads_to(tie.role), tie.role.leads_to(other));
                 if !before && !after {
                     continue;
                 }
-                let key = digest(&occurrence.cluster, &tie.trace, other);
                 let near = |stretch: &&Stretch| {
                     let Stretch { first, last, .. } = **stretch;
                     let before = before && now >= first && now <= last.saturating_add(window);
                     let after = after && now <= last && now >= first.saturating_sub(window);
                     before || after
                 };
-                let stretches = self.ties.get(&key).into_iter().flatten();
+                let stretches = self.ties.get(&of_role(*trace, other)).into_iter().flatten();
                 touched.extend(stretches.filter(near).map(|stretch| stretch.incident));
             }
         }
@@ -341,7 +340,8 @@ impl Incidents {
             id: None,
         });
         let before = open.links.last();
-        for (tie_key, tie) in keyed {
+        for (trace, tie) in keyed {
+            let tie_key = of_role(trace, tie.role);
             let Some((first, last)) = open.links.add(tie_key.0, tie, now, window) else {
                 continue;
             };
@@ -628,12 +628,17 @@ fn joining(finding: &Finding<'_>) -> Vec<Tie> {
     joining
 }
 
-fn digest(cluster: &str, trace: &Trace, role: Role) -> Digest128 {
+fn digest(cluster: &str, trace: &Trace) -> Digest128 {
     Digest128::of([
         cluster.as_bytes(),
-        &[trace.kind as u8, role as u8],
+        &[trace.kind as u8],
         trace.value.as_bytes(),
     ])
+}
+
+/// Stands for a tie: the trace's digest, which is worked out once, with the role in it.
+fn of_role(trace: Digest128, role: Role) -> Digest128 {
+    Digest128(trace.0 ^ role as u128)
 }
 
 /// What one batch of findings did to the open incidents; a snapshot is the delta from nothing.
