@@ -258,6 +258,11 @@ fn fail_on_a_severity_has_its_own_exit_code() {
 
 /// A record of ordinary reading, dated as a broken clock or a forger would.
 fn from_the_future(number: usize) -> String {
+    const OTHER: &str = "/SUBSCRIPTIONS/0/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/OTHER";
+    from_the_future_of(OTHER, number)
+}
+
+fn from_the_future_of(cluster: &str, number: usize) -> String {
     const TIME: &str = "2099-01-01T00:00:00.000000Z";
     let event = serde_json::json!({
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
@@ -272,10 +277,33 @@ fn from_the_future(number: usize) -> String {
     });
     let record = serde_json::json!({
         "category": "kube-audit", "time": TIME,
-        "resourceId": "/SUBSCRIPTIONS/0/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/OTHER",
+        "resourceId": cluster,
         "properties": { "log": format!("{event}\n"), "stream": "stdout" },
     });
     format!("{record}\n")
+}
+
+#[test]
+fn a_record_from_its_own_future_makes_no_cluster_silent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_archive(folder.path());
+    for (number, path) in files(folder.path()).iter().enumerate() {
+        let mut text = fs::read_to_string(path).expect("text");
+        let first = text.lines().next().expect("a record");
+        let record: Value = serde_json::from_str(first).expect("JSON");
+        let cluster = record["resourceId"].as_str().expect("its cluster");
+        text.push_str(&from_the_future_of(cluster, number));
+        fs::write(path, text).expect("a file");
+    }
+    let lines = without_source(&each(folder.path(), "2"));
+    let of = |id: &str| {
+        lines
+            .iter()
+            .filter(|line| line["detector"]["id"] == id)
+            .count()
+    };
+    assert!(of("pod-exec") > 0, "it was read");
+    assert_eq!((of("cluster-silent"), of("category-missing")), (0, 0));
 }
 
 #[test]

@@ -11,13 +11,23 @@ use tokio::sync::mpsc;
 
 use crate::simulator::record::Batcher;
 use crate::simulator::{Mark, Record, Simulator, Truth};
-use crate::source::eventhubs::HubProducer;
+use crate::source::eventhubs::{EventHubConfig, HubError, HubProducer};
 
 /// How long records wait for company before they are sent, as in Azure's pipeline, only shorter.
 const LINGER: Duration = Duration::from_millis(50);
 
 /// Batches under way to the hub; behind them the simulator waits.
 const QUEUE: usize = 64;
+
+/// How long an answer of the emulator is waited for. It is beside us; but on a busy machine the client
+/// may miss an answer, and then waits for it and holds up everything behind it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// A producer for an emulator's hub.
+pub async fn producer(mut hub: EventHubConfig) -> Result<HubProducer, HubError> {
+    hub.pace.call = ANSWER_LIMIT;
+    HubProducer::open(hub).await
+}
 
 /// What has been published so far.
 #[derive(Default)]

@@ -177,10 +177,10 @@ async fn serve_session(
                 ));
             }
             (LinkEndpoint::Receiver(receiver), Ok(Purpose::Producer { hub, partition })) => {
-                let tracker = shared.tracker.clone();
+                let (faults, tracker) = (Arc::clone(&shared.faults), shared.tracker.clone());
                 shared
                     .tracker
-                    .spawn(producer::serve(receiver, hub, partition, tracker));
+                    .spawn(producer::serve(receiver, hub, partition, faults, tracker));
             }
             (endpoint, purpose) => {
                 let error = purpose

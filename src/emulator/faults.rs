@@ -1,6 +1,6 @@
 //! What goes wrong on purpose: switches that tests set while the emulator runs.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ pub struct Faults {
     stall_deliveries: watch::Sender<bool>,
     refuse_receivers: Mutex<Option<Error>>,
     throttle: Mutex<Option<Duration>>,
+    lose_answers: AtomicU32,
     armed: Mutex<Vec<Armed>>,
     are_armed: AtomicBool,
     hits: AtomicU64,
@@ -43,6 +44,7 @@ impl Default for Faults {
             stall_deliveries: watch::Sender::new(false),
             refuse_receivers: Mutex::default(),
             throttle: Mutex::default(),
+            lose_answers: AtomicU32::new(0),
             armed: Mutex::default(),
             are_armed: AtomicBool::new(false),
             hits: AtomicU64::new(0),
@@ -82,6 +84,11 @@ impl Faults {
     /// busy, and when to come again, in whole seconds.
     pub fn throttle(&self, wait: Option<Duration>) {
         *lock(&self.throttle) = wait;
+    }
+
+    /// Takes so many of the next deliveries of producers in and does not say so.
+    pub fn lose_answers(&self, count: u32) {
+        self.lose_answers.store(count, Ordering::Relaxed);
     }
 
     /// Breaks a connection the next time that any comes to `step`.
@@ -130,6 +137,14 @@ impl Faults {
              50009. Please wait {} seconds and try again.",
             wait.as_secs()
         ))
+    }
+
+    /// Whether the answer to a producer's delivery is to be lost.
+    pub(super) fn takes_answer(&self) -> bool {
+        let one_less = |left: u32| left.checked_sub(1);
+        self.lose_answers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
     }
 
     pub(super) fn are_armed(&self) -> bool {

@@ -12,13 +12,15 @@ use fe2o3_amqp_types::messaging::message::__private::Deserializable;
 use fe2o3_amqp_types::primitives::Value;
 use tokio_util::task::TaskTracker;
 
+use super::faults::Faults;
 use super::hub::{AmqpMessage, Hub, Partition, partition_key};
 
 /// The message-format of a batch: its data sections are encoded messages.
 const BATCH: u32 = 0x8001_3700;
 
 /// How long an accepted delivery waits for its disposition. `fe2o3-amqp` clients note a delivery
-/// only after they have written it; an answer that is faster gets lost and the client hangs.
+/// only after they have written it; an answer that is faster gets lost and the client hangs. On a busy
+/// machine that still happens, and the client has to give up.
 pub(super) const ANSWER_DELAY: Duration = Duration::from_millis(10);
 
 /// Serves the link until either side detaches it or the connection goes.
@@ -26,6 +28,7 @@ pub(super) async fn serve(
     mut receiver: Receiver,
     hub: Arc<Hub>,
     partition: Option<Arc<Partition>>,
+    faults: Arc<Faults>,
     tracker: TaskTracker,
 ) {
     // An error is a detach, which `recv` has answered, or the end of the session.
@@ -35,6 +38,9 @@ pub(super) async fn serve(
         match unpack(message, is_batch) {
             Ok(messages) => {
                 append(&hub, partition.as_deref(), messages);
+                if faults.takes_answer() {
+                    continue;
+                }
                 let disposer = receiver.disposer();
                 tracker.spawn(async move {
                     tokio::time::sleep(ANSWER_DELAY).await;

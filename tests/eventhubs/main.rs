@@ -9,6 +9,12 @@ mod reading;
 mod transport;
 mod truth;
 
+#[path = "../support/record.rs"]
+mod record;
+#[path = "../support/web.rs"]
+#[expect(dead_code, reason = "these tests have no receiver")]
+mod web;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,6 +175,30 @@ async fn a_higher_owner_level_takes_the_partition() {
     first.until_count(5).await;
     assert_eq!(first.read["0"], events(0..5));
     first.stop().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_whose_answer_is_lost_waits_its_limit_and_sends_again() {
+    let emulator = emulator(1).await;
+    let limit = Duration::from_millis(500);
+    let mut config = config(&emulator);
+    config.pace.call = limit;
+    let producer = HubProducer::open(config).await;
+    let mut producer = producer.expect("the producer connects");
+    emulator.faults().lose_answers(2);
+    let begun = std::time::Instant::now();
+    let sent = producer.send(None, &[Bytes::from_static(b"event 0")]).await;
+    sent.expect("it is sent");
+    let took = begun.elapsed();
+    assert!(took >= 2 * limit, "{took:?}");
+    assert!(took < PATIENCE / 4, "{took:?}");
+    let published = emulator.partition_info(HUB, "0").expect("it exists");
+    assert_eq!(
+        published.last_enqueued_sequence_number, 2,
+        "at least once: {published:?}"
+    );
+    producer.close().await.expect("it closes");
     emulator.shutdown().await;
 }
 

@@ -27,7 +27,6 @@ use crate::pipeline::tally::Tally;
 use crate::simulator::site::Site;
 use crate::simulator::{Campaigns, ClusterSpec, Scenario, Simulator};
 use crate::source::Partition;
-use crate::source::eventhubs::HubProducer;
 use crate::telemetry::logs;
 
 const HUB: &str = "audit";
@@ -80,7 +79,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     report.header(&emulator.endpoint(), &receivers, arguments, seed)?;
 
     let daemon = start(setup).await?;
-    let producer = HubProducer::open(hub).await?;
+    let producer = traffic::producer(hub).await?;
     let simulator = Simulator::new(scenario(arguments, seed));
     let published = Arc::new(Published::default());
     let stop = Arc::new(AtomicBool::new(false));

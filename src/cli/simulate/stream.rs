@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::cli::Exit;
 use crate::cli::traffic::{self, Published};
 use crate::simulator::{Campaigns, ClusterSpec, Scenario, Simulator};
-use crate::source::eventhubs::{EventHubConfig, HubProducer};
+use crate::source::eventhubs::EventHubConfig;
 
 /// Longer than anyone watches.
 const ENDLESS: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -84,7 +84,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let producer = HubProducer::open(hub).await?;
+        let producer = traffic::producer(hub).await?;
         let publishing = traffic::publish(
             simulator,
             producer,

@@ -2,7 +2,7 @@
 //!
 //! Only what was steady can be missed: before a gap, records must have come for as long as the gap
 //! has to be, without a pause of a third of it. So a few events of an archive, or of a category that
-//! speaks once a day, make no alert. While an archive is read, a gap is judged by the record after
+//! speaks once a day, make no alert. While an archive is read, a gap is judged by what comes after
 //! it; live, it is judged as soon as the clock says so.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -252,7 +252,7 @@ impl Cluster {
 
     fn silent(&self, after: i64, clock: Clock, since: i64) -> Vec<(u8, Gap)> {
         let whole = self.whole();
-        let spans = whole.as_slice();
+        let spans = believed(whole.as_slice(), after, clock);
         let mut gaps = closed(spans, after, clock.now);
         if let Some((_, last)) = spans.last()
             && clock.live
@@ -267,7 +267,7 @@ impl Cluster {
     fn missing(&self, after: i64, clock: Clock) -> Vec<(u8, Gap)> {
         let mut missing = Vec::new();
         for (number, spans) in &self.streams {
-            let spans = spans.as_slice();
+            let spans = believed(spans.as_slice(), after, clock);
             let mut others = Spans::default();
             for (other, spans) in &self.streams {
                 if other != number {
@@ -300,7 +300,7 @@ impl Cluster {
             )
         };
         let whole = self.whole();
-        let spans = whole.as_slice();
+        let spans = believed(whole.as_slice(), after, clock);
         if !self.streams.keys().any(complete)
             && let Some((_, last)) = spans.last()
             && *last <= clock.now
@@ -328,6 +328,23 @@ fn gap(from: i64, to: i64, open: bool) -> Gap {
     }
 }
 
+/// The activity without what looks like a return after a gap and is too short for one. In an archive
+/// nobody knows when a record was taken in, and a single one may be dated years after all others.
+fn believed(spans: &[(i64, i64)], after: i64, clock: Clock) -> &[(i64, i64)] {
+    let mut spans = spans;
+    while let Some((_, end)) = spans.last()
+        && !clock.live
+    {
+        let (first, start) = run(spans, after);
+        let is_return = first > 0 && start - spans[first - 1].1 >= after;
+        if !is_return || end - start >= after / 3 {
+            break;
+        }
+        spans = &spans[..first];
+    }
+    spans
+}
+
 /// Gaps between records, both of which are at hand.
 fn closed(spans: &[(i64, i64)], after: i64, now: i64) -> Vec<Gap> {
     (1..spans.len())
@@ -341,16 +358,17 @@ fn closed(spans: &[(i64, i64)], after: i64, now: i64) -> Vec<Gap> {
 
 /// Whether records came for `after` without a pause of a third of it, up to the last of `spans`.
 fn steady(spans: &[(i64, i64)], after: i64) -> bool {
-    let Some((mut start, end)) = spans.last().copied() else {
-        return false;
-    };
-    for earlier in spans.iter().rev().skip(1) {
-        if start - earlier.1 > after / 3 {
-            break;
-        }
-        start = earlier.0;
+    let end = spans.last().map(|last| last.1);
+    end.is_some_and(|end| end - run(spans, after).1 >= after)
+}
+
+/// Where the last activity without a pause of a third of `after` begins: the span and its start.
+fn run(spans: &[(i64, i64)], after: i64) -> (usize, i64) {
+    let mut first = spans.len().saturating_sub(1);
+    while first > 0 && spans[first].0 - spans[first - 1].1 <= after / 3 {
+        first -= 1;
     }
-    end - start >= after
+    (first, spans.get(first).map_or(0, |span| span.0))
 }
 
 #[cfg(test)]
@@ -449,13 +467,46 @@ mod tests {
         let mut state = Absence::new(false);
         observe(&mut state, Category::KubeAudit, 0, 1_200);
         assert!(look(&mut state, Absent::Cluster, 90_000, false).is_empty());
-        observe(&mut state, Category::KubeAudit, 2_400, 2_400);
+        observe(&mut state, Category::KubeAudit, 2_400, 2_690);
+        assert!(look(&mut state, Absent::Cluster, 2_690, false).is_empty());
+        observe(&mut state, Category::KubeAudit, 2_700, 2_700);
         assert!(look(&mut state, Absent::Cluster, 2_000, false).is_empty());
-        let gaps = look(&mut state, Absent::Cluster, 2_400, false);
+        let gaps = look(&mut state, Absent::Cluster, 2_700, false);
         assert_eq!(
             (gaps[0].from, gaps[0].to, gaps[0].open),
             (1_200, 2_400, false)
         );
+    }
+
+    #[test]
+    fn records_from_the_future_end_no_gap_of_an_archive() {
+        const YEARS: i64 = 2_000_000_000;
+        let mut state = Absence::new(false);
+        observe(&mut state, Category::KubeAudit, 0, 1_200);
+        observe(&mut state, Category::KubeAuditAdmin, 0, 3_000);
+        for at in [YEARS, 2 * YEARS, 2 * YEARS + 7_200] {
+            observe(&mut state, Category::KubeAudit, at, at);
+        }
+        assert!(look(&mut state, Absent::Cluster, i64::MAX, false).is_empty());
+        // Nor do they hide one.
+        let gaps = look(&mut state, Absent::Category, 2_200, false);
+        assert_eq!(gaps.len(), 1);
+        assert_eq!((gaps[0].from, gaps[0].to), (1_200, 2_100));
+    }
+
+    #[test]
+    fn a_gap_of_days_is_known_until_its_end_is() {
+        const DAYS: i64 = 10 * 24 * 3600;
+        let mut state = Absence::new(false);
+        for at in (0..=1_200).step_by(150) {
+            observe(&mut state, Category::KubeAudit, at, at);
+        }
+        for at in (DAYS..=DAYS + 400).step_by(100) {
+            observe(&mut state, Category::KubeAudit, at, at);
+            let gaps = look(&mut state, Absent::Cluster, at, false);
+            assert_eq!(gaps.len(), usize::from(at == DAYS + 300), "{at}");
+            state.forget_before(at - KEPT_SECS);
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::event::Category;
 /// A pause shorter than this is none; seconds.
 const GRAIN: i64 = 60;
 
+/// Intervals kept however old they are: at least a quarter of an hour.
+const KEPT: usize = 16;
+
 /// Times of activity as closed intervals of seconds: sorted, apart by more than [`GRAIN`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Spans(Vec<(i64, i64)>);
@@ -45,11 +48,12 @@ impl Spans {
         }
     }
 
-    /// Forgets what ended before `horizon`, but for the last interval.
+    /// Forgets what ended before `horizon`, but for the last intervals: the end of a long pause is
+    /// known only some time after it.
     pub fn forget_before(&mut self, horizon: i64) {
         let stale = self.0.partition_point(|(_, end)| *end < horizon);
-        let last = self.0.len().saturating_sub(1);
-        self.0.drain(..stale.min(last));
+        let old = self.0.len().saturating_sub(KEPT);
+        self.0.drain(..stale.min(old));
     }
 
     pub fn as_slice(&self) -> &[(i64, i64)] {
