@@ -2,9 +2,15 @@
 //! kinds, in every place of a record, whole records and damaged ones.
 #![cfg(feature = "emulator")]
 
+#[path = "support/process.rs"]
+#[expect(dead_code, reason = "what other tests of the daemon need")]
+mod process;
+#[path = "support/web.rs"]
+mod web;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,7 +21,9 @@ use axum::routing::post;
 use bytes::Bytes;
 use lanner::emulator::{Emulator, EmulatorConfig, HubConfig};
 use lanner::store::{Store, StoreConfig};
+use process::Daemon;
 use serde_json::{Value, json};
+use web::{free_port, get, serve, sum};
 
 /// How long a test waits for what must come; only a failure takes so long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -330,16 +338,6 @@ async fn take(State(bodies): State<Bodies>, body: Bytes) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Already ended where the test came so far.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder)
         .expect("a folder")
@@ -360,15 +358,8 @@ async fn the_daemon_keeps_and_tells_no_credential() {
     let app = Router::new()
         .route("/{*any}", post(take))
         .with_state(Arc::clone(&bodies));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let webhook = listener.local_addr().expect("an address");
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address").port()
-    };
+    let webhook = serve(app).await;
+    let port = free_port();
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path().display();
     let config = folder.path().join("lanner.toml");
@@ -407,17 +398,9 @@ receivers = ["webhook.plain"]
     );
     fs::write(folder.path().join("hub"), emulator.connection_string()).expect("a file");
     fs::write(&config, text).expect("a file");
-    let stream = |name: &str| fs::File::create(folder.path().join(name)).expect("a file");
-    let mut daemon = Running(
-        Command::new(env!("CARGO_BIN_EXE_lanner"))
-            .args(["run", "--config"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(stream("out"))
-            .stderr(stream("err"))
-            .spawn()
-            .expect("the program starts"),
-    );
+    let stream =
+        |name: &str| Stdio::from(fs::File::create(folder.path().join(name)).expect("a file"));
+    let mut daemon = Daemon::spawn(&config, stream("out"), stream("err"));
     let records = records(&planted);
     let damaged = planted.len() * 5;
     for record in records {
@@ -425,26 +408,14 @@ receivers = ["webhook.plain"]
             .publish("audit", "0", Bytes::from(record))
             .expect("the partition exists");
     }
-    let metrics = || async {
-        match reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await {
-            Ok(answer) => answer.text().await.unwrap_or_default(),
-            Err(_) => String::new(),
-        }
-    };
+    let address = format!("http://127.0.0.1:{port}/metrics");
     let started = Instant::now();
     loop {
-        let shown = metrics().await;
-        let value = |name: &str| -> f64 {
-            shown
-                .lines()
-                .filter(|line| line.starts_with(name))
-                .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-                .sum()
-        };
-        let read = value("lanner_partition_lag_messages") == 0.0
-            && value("lanner_records_quarantined_total") >= damaged as f64;
+        let (_, shown) = get(&address).await;
+        let read = sum(&shown, "lanner_partition_lag_messages") == 0.0
+            && sum(&shown, "lanner_records_quarantined_total") >= damaged as f64;
         if read
-            && value("lanner_outbox_pending") == 0.0
+            && sum(&shown, "lanner_outbox_pending") == 0.0
             && bodies.lock().expect("no panic").len() > 50
         {
             break;
@@ -456,15 +427,13 @@ receivers = ["webhook.plain"]
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert_clean(&planted, "/metrics", metrics().await.as_bytes());
-    let pid = rustix::process::Pid::from_child(&daemon.0);
+    assert_clean(&planted, "/metrics", get(&address).await.1.as_bytes());
     // What lies in the journal while it runs.
     for file in files(&folder.path().join("store")) {
         let bytes = fs::read(&file).unwrap_or_default();
         assert_clean(&planted, &file.display().to_string(), &bytes);
     }
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it still runs");
-    assert_eq!(daemon.0.wait().expect("it ends").code(), Some(0));
+    assert_eq!(daemon.stop().code(), Some(0));
     for body in bodies.lock().expect("no panic").iter() {
         assert_clean(&planted, "a notification", body);
     }

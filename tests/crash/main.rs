@@ -12,6 +12,12 @@ mod start;
 mod stream;
 mod world;
 
+#[path = "../support/record.rs"]
+mod record;
+#[path = "../support/web.rs"]
+#[expect(dead_code, reason = "these tests find the port in the log")]
+mod web;
+
 #[path = "../deliver/smtp.rs"]
 #[expect(
     dead_code,

@@ -4,37 +4,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::kills::check;
+use crate::record;
 use crate::stream::Stream;
 use crate::world::{PATIENCE, World, is_killed};
 
 /// An exec into always the same pod.
-fn exec(number: usize, time: Timestamp) -> Bytes {
-    let time = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
-    let event = json!({
-        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
-        "auditID": format!("a0000000-0000-4000-8000-{number:012}"),
-        "stage": "ResponseStarted",
-        "requestURI": "/api/v1/namespaces/shop/pods/web-0/exec?command=id&stdout=true",
-        "verb": "get",
-        "user": { "username": "ada@example.com", "groups": ["system:authenticated"] },
-        "sourceIPs": ["203.0.113.7", "172.31.4.5"],
-        "userAgent": "kubectl/v1.34.1",
-        "objectRef": { "resource": "pods", "namespace": "shop", "name": "web-0", "apiVersion": "v1", "subresource": "exec" },
-        "responseStatus": { "metadata": {}, "code": 101 },
-        "requestReceivedTimestamp": time, "stageTimestamp": time,
-        "annotations": { "authorization.k8s.io/decision": "allow" },
-    });
-    let record = json!({
-        "category": "kube-audit",
-        "time": time,
-        "resourceId": "/SUBSCRIPTIONS/0/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/WEST",
-        "properties": { "log": format!("{event}\n"), "stream": "stdout" },
-    });
-    Bytes::from(json!({ "records": [record] }).to_string())
+fn exec(number: i64, time: Timestamp) -> Bytes {
+    let time = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z");
+    record::exec("web-0", number, time)
 }
 
 /// The clock on the wall says that an alert has long been quiet; the hub holds more of it.

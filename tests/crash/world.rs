@@ -26,6 +26,7 @@ use tempfile::TempDir;
 use crate::compare::{LeftOut, canonical, difference};
 use crate::smtp;
 use crate::stream::{PARTITIONS, Stream};
+use crate::web::{get, serve};
 
 /// How long a test waits for what must come; only a failure takes so long. `LANNER_PATIENCE` sets
 /// other seconds, for a machine that is busy with other things.
@@ -467,13 +468,7 @@ impl Daemon {
         let log = self.log();
         let address = log.split("health=").nth(1).expect("it is started");
         let address = address.split_whitespace().next().expect("an address");
-        match reqwest::get(format!("http://{address}{path}")).await {
-            Ok(answer) => {
-                let status = answer.status().as_u16();
-                (status, answer.text().await.unwrap_or_default())
-            }
-            Err(_) => (0, String::new()),
-        }
+        get(&format!("http://{address}{path}")).await
     }
 
     pub async fn started(&self) {
@@ -523,11 +518,7 @@ async fn receiver(down: &Arc<AtomicBool>) -> (Received, SocketAddr) {
     let app = Router::new()
         .route("/", post(take))
         .with_state((Arc::clone(&received), Arc::clone(down)));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-    let listener = listener.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    (received, address)
+    (received, serve(app).await)
 }
 
 async fn take(

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use lanner::emulator::{Emulator, EmulatorConfig, HubConfig, Retention};
 use serde_json::json;
 
-use super::{Daemon, Health, by_pod, configuration, receiver};
+use super::process::Daemon;
+use super::web::sum;
+use super::{Health, by_pod, configuration, receiver};
 
 /// Records in a message, and bytes of each record's body.
 const RECORDS: usize = 20;
@@ -55,28 +57,6 @@ fn message() -> String {
     json!({ "records": records }).to_string()
 }
 
-/// The sum of a metric's series.
-fn sum(metrics: &str, name: &str) -> f64 {
-    let of = |line: &&str| {
-        let rest = line.strip_prefix(name);
-        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
-    };
-    let values = metrics.lines().filter(of);
-    values
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
-}
-
-fn resident(daemon: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.0.id()));
-    let status = status.expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let word = line.and_then(|line| line.split_whitespace().nth(1));
-    word.and_then(|word| word.parse::<u64>().ok())
-        .expect("Linux says so")
-        << 10
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_faster_than_the_cpu_waits_in_the_hub_and_is_read_whole() {
     let mib = std::env::var("LANNER_LOAD_MIB").map_or(20, |text| text.parse().expect("a number"));
@@ -117,7 +97,7 @@ async fn a_source_faster_than_the_cpu_waits_in_the_hub_and_is_read_whole() {
         let now = sum(&metrics, "lanner_records_total");
         if now > read {
             (read, went) = (now, Instant::now());
-            looks.push(resident(&daemon));
+            looks.push(daemon.resident());
         }
         lag = lag.max(sum(&metrics, "lanner_partition_lag_messages"));
         behind = behind.max(sum(&metrics, "lanner_partition_lag_seconds"));

@@ -1,13 +1,25 @@
 //! The daemon as its user runs it: over AMQP, with a webhook, killed and started again.
 #![cfg(feature = "emulator")]
 
+#[cfg(target_os = "linux")]
+mod curve;
+#[cfg(target_os = "linux")]
 mod load;
+#[cfg(target_os = "linux")]
+mod soak;
 mod status;
+
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/record.rs"]
+mod record;
+#[path = "../support/web.rs"]
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +29,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use bytes::Bytes;
 use lanner::emulator::{Emulator, EmulatorConfig, HubConfig};
+use process::{Daemon, configure};
 use serde_json::{Value, json};
+use web::{free_port, get, serve};
 
 /// How long a test waits for what must come; only a failure takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,12 +45,7 @@ async fn receiver() -> (SocketAddr, Received) {
         .route("/", post(take))
         .route("/v2/enqueue", post(take_incident))
         .with_state(Arc::clone(&received));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    (address, received)
+    (serve(app).await, received)
 }
 
 async fn take(State(received): State<Received>, headers: HeaderMap, body: Bytes) -> StatusCode {
@@ -61,95 +70,20 @@ async fn emulator() -> Emulator {
     Emulator::start(config).await.expect("the emulator starts")
 }
 
-/// A record of an exec into `pod`, as Azure wraps it.
+/// A command in `pod` in a second of an hour long ago.
 fn exec(pod: &str, second: usize) -> Bytes {
-    let time = format!(
-        "2026-11-20T10:{:02}:{:02}.000000Z",
-        second / 60,
-        second % 60
+    let (minute, of_minute) = (second / 60, second % 60);
+    let time = format!("2026-11-20T10:{minute:02}:{of_minute:02}.000000Z");
+    record::exec(pod, second as i64, time)
+}
+
+/// Tells commands in pods to the webhook, and nothing else.
+fn configuration(folder: &Path, emulator: &Emulator, webhook: SocketAddr) -> PathBuf {
+    let rest = format!(
+        "[webhook.soc]\nurl = \"http://{webhook}/\"\n\
+         [[route]]\ndetectors = [\"pod-exec\"]\nreceivers = [\"webhook.soc\"]\n"
     );
-    let event = json!({
-        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
-        "auditID": format!("a0000000-0000-4000-8000-{second:012}"),
-        "stage": "ResponseStarted",
-        "requestURI": format!("/api/v1/namespaces/shop/pods/{pod}/exec?command=id&stdout=true"),
-        "verb": "get",
-        "user": { "username": "ada@example.com", "groups": ["system:authenticated"] },
-        "sourceIPs": ["203.0.113.7", "172.31.4.5"],
-        "userAgent": "kubectl/v1.34.1",
-        "objectRef": { "resource": "pods", "namespace": "shop", "name": pod, "apiVersion": "v1", "subresource": "exec" },
-        "responseStatus": { "metadata": {}, "code": 101 },
-        "requestReceivedTimestamp": time, "stageTimestamp": time,
-        "annotations": { "authorization.k8s.io/decision": "allow" },
-    });
-    let record = json!({
-        "category": "kube-audit",
-        "time": time,
-        "resourceId": "/SUBSCRIPTIONS/0/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/WEST",
-        "properties": { "log": format!("{event}\n"), "stream": "stdout" },
-    });
-    Bytes::from(json!({ "records": [record] }).to_string())
-}
-
-fn configuration(folder: &Path, emulator: &Emulator, webhook: SocketAddr) -> std::path::PathBuf {
-    let path = folder.join("lanner.toml");
-    let text = format!(
-        r#"
-[eventhubs.audit]
-hub = "audit"
-auth = "connection-string"
-connection-string-file = "{folder}/hub"
-
-[store]
-path = "{folder}/store"
-
-[webhook.soc]
-url = "http://{webhook}/"
-
-[stdout]
-enabled = false
-
-[telemetry]
-listen = "127.0.0.1:0"
-
-[[route]]
-detectors = ["pod-exec"]
-receivers = ["webhook.soc"]
-"#,
-        folder = folder.display(),
-    );
-    std::fs::write(folder.join("hub"), emulator.connection_string()).expect("a file");
-    std::fs::write(&path, text).expect("a file");
-    path
-}
-
-struct Daemon(Child);
-
-impl Daemon {
-    fn start(config: &Path) -> Daemon {
-        let child = Command::new(env!("CARGO_BIN_EXE_lanner"))
-            .args(["run", "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        Daemon(child)
-    }
-
-    /// As `kill -9`.
-    fn kill(mut self) {
-        self.0.kill().expect("it still runs");
-        self.0.wait().expect("it ends");
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // Already dead where a test killed it.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    configure(folder, &emulator.connection_string(), 0, &rest)
 }
 
 /// Where a daemon says how it is.
@@ -158,8 +92,7 @@ struct Health(u16);
 impl Health {
     /// Gives the configuration a port that is free now.
     fn configure(config: &Path) -> Health {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
+        let port = free_port();
         let text = std::fs::read_to_string(config).expect("a file");
         let text = text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\""));
         std::fs::write(config, text).expect("a file");
@@ -167,13 +100,7 @@ impl Health {
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
-        match reqwest::get(format!("http://127.0.0.1:{}{path}", self.0)).await {
-            Ok(answer) => (
-                answer.status().as_u16(),
-                answer.text().await.unwrap_or_default(),
-            ),
-            Err(_) => (0, String::new()),
-        }
+        get(&format!("http://127.0.0.1:{}{path}", self.0)).await
     }
 
     async fn ready(&self) {
@@ -284,10 +211,7 @@ async fn says_how_it_is_and_stops_when_told() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    let pid = rustix::process::Pid::from_child(&daemon.0);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it still runs");
-    let code = daemon.0.wait().expect("it ends");
-    assert_eq!(code.code(), Some(0));
+    assert_eq!(daemon.stop().code(), Some(0));
     emulator.shutdown().await;
 }
 

@@ -6,7 +6,8 @@ use std::process::Command;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Daemon, Health, configuration, emulator, exec, receiver, until};
+use super::process::Daemon;
+use super::{Health, configuration, emulator, exec, receiver, until};
 
 /// What `lanner status` says, by kind.
 fn status(config: &Path) -> (Vec<Value>, String) {

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde_json::json;
 
 use crate::reading::PATIENCE;
+use crate::record;
+use crate::web::{free_port, get};
 
 pub struct Daemon {
     child: Child,
@@ -21,10 +22,7 @@ pub struct Daemon {
 impl Daemon {
     /// With `[eventhubs.main]` as given, alerts on standard output, and these variables.
     pub fn start(folder: &Path, hub: &str, environment: &[(&str, &Path)]) -> Daemon {
-        let port = {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-            listener.local_addr().expect("an address").port()
-        };
+        let port = free_port();
         let config = folder.join("lanner.toml");
         let text = format!(
             "[eventhubs.main]\n{hub}\n\
@@ -62,13 +60,7 @@ impl Daemon {
 
     /// Status and body; status 0 while nobody answers.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        match reqwest::get(format!("{}{path}", self.base)).await {
-            Ok(answer) => (
-                answer.status().as_u16(),
-                answer.text().await.unwrap_or_default(),
-            ),
-            Err(_) => (0, String::new()),
-        }
+        get(&format!("{}{path}", self.base)).await
     }
 
     /// Waits for an answer of `/readyz`.
@@ -111,27 +103,7 @@ impl Drop for Daemon {
     }
 }
 
-/// A record of an exec into `pod` at `time`, as Azure wraps it.
+/// A command in `pod` at `time`.
 pub fn exec(pod: &str, time: jiff::Timestamp) -> Bytes {
-    let event = json!({
-        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
-        "auditID": format!("b0000000-0000-4000-8000-{:012x}", time.as_microsecond()),
-        "stage": "ResponseStarted",
-        "requestURI": format!("/api/v1/namespaces/shop/pods/{pod}/exec?command=id&stdout=true"),
-        "verb": "get",
-        "user": { "username": "ada@example.com", "groups": ["system:authenticated"] },
-        "sourceIPs": ["203.0.113.7", "172.31.4.5"],
-        "userAgent": "kubectl/v1.34.1",
-        "objectRef": { "resource": "pods", "namespace": "shop", "name": pod, "apiVersion": "v1", "subresource": "exec" },
-        "responseStatus": { "metadata": {}, "code": 101 },
-        "requestReceivedTimestamp": time, "stageTimestamp": time,
-        "annotations": { "authorization.k8s.io/decision": "allow" },
-    });
-    let record = json!({
-        "category": "kube-audit",
-        "time": time,
-        "resourceId": "/SUBSCRIPTIONS/0/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/WEST",
-        "properties": { "log": format!("{event}\n"), "stream": "stdout" },
-    });
-    Bytes::from(json!({ "records": [record] }).to_string())
+    record::exec(pod, time.as_microsecond(), time)
 }
