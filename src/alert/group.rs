@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::incident::{self, Finding, Incidents};
-use super::{Alert, Evidence, SCHEMA, Severity, Status, redact};
+use super::{Alert, Evidence, SCHEMA, Severity, Status, redact, size};
 use crate::detect::matches::{Digest128, DigestHasher, Occurrence};
 use crate::detect::order::Judgement;
 use crate::detect::{Detector, Engine};
@@ -26,11 +26,18 @@ const MAX_ACTORS: usize = 8;
 /// Open alerts kept at most; beyond, the one longest without a finding closes.
 const MAX_OPEN: usize = 100_000;
 
+/// Bytes that open alerts hold at most, and open incidents as many again: see [`Groups::set_quota`].
+const QUOTA: usize = 128 << 20;
+
 /// All open alerts.
 #[derive(Debug)]
 pub struct Groups {
     limit: usize,
-    open: HashMap<Digest128, Group, BuildHasherDefault<DigestHasher>>,
+    quota: usize,
+    /// What all of them hold: the sum of [`Group::bytes`].
+    bytes: usize,
+    /// Boxed: a table has twice the room that it needs, and has it once more while it grows.
+    open: HashMap<Digest128, Box<Group>, BuildHasherDefault<DigestHasher>>,
     /// By a time before which none of them closes: [`Group::listed`].
     by_end: BTreeSet<(i64, Digest128)>,
     /// Each once: see [`Group::changed`].
@@ -77,12 +84,22 @@ pub struct Group {
     /// [`Groups::changed`] has it.
     #[serde(skip)]
     changed: bool,
+    /// What it holds in memory, as [`Groups::bytes`] has it.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 impl Group {
     /// When the alert closes if nothing more comes; seconds of event time.
     fn end(&self) -> i64 {
         self.last.saturating_add(self.quiet_for)
+    }
+
+    fn held(&self) -> usize {
+        size_of::<Group>() - size_of::<Alert>()
+            + self.alert.held()
+            + size::texts(&self.actors)
+            + self.latest.as_ref().map_or(0, |latest| latest.held())
     }
 
     fn shown(&self) -> Alert {
@@ -117,8 +134,12 @@ impl Default for Groups {
 impl Groups {
     /// With another bound than the shipped one.
     pub fn bounded(limit: usize) -> Groups {
+        let mut incidents = Incidents::default();
+        incidents.set_quota(QUOTA);
         Groups {
             limit,
+            quota: QUOTA,
+            bytes: 0,
             open: HashMap::default(),
             by_end: BTreeSet::new(),
             changed: Vec::new(),
@@ -126,8 +147,21 @@ impl Groups {
             displaced: Vec::new(),
             evicted: 0,
             clock: 0,
-            incidents: Incidents::default(),
+            incidents,
         }
+    }
+
+    /// Open alerts, and open incidents, are to hold no more than `bytes` each, about; beyond, those
+    /// longest without a finding close.
+    pub fn set_quota(&mut self, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.quota = bytes;
+        self.incidents.set_quota(bytes);
+    }
+
+    /// Bytes that open alerts hold, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Adds a finding to its alert and incident. `repeat` is the time after which an alert that goes
@@ -143,10 +177,13 @@ impl Groups {
         let detector = engine.detector(found.detector);
         let fingerprint = fingerprint(detector, &found.group);
         let cause = self.count(fingerprint, detector, judgement, detected_at, repeat);
-        let alert = self
-            .open
-            .get_mut(&fingerprint)
-            .map(|group| &mut group.alert);
+        let group = self.open.get_mut(&fingerprint);
+        let alert = group.map(|group| {
+            let held = group.held();
+            self.bytes = self.bytes - group.bytes + held;
+            group.bytes = held;
+            &mut group.alert
+        });
         let incident = alert.and_then(|alert| {
             let (key, id) = self.incidents.add(&Finding {
                 found,
@@ -167,7 +204,7 @@ impl Groups {
 
     /// An open alert as it is to be told now.
     pub fn shown(&self, fingerprint: Digest128) -> Option<Alert> {
-        self.open.get(&fingerprint).map(Group::shown)
+        self.open.get(&fingerprint).map(|group| group.shown())
     }
 
     fn count(
@@ -247,7 +284,7 @@ impl Groups {
         detected_at: Timestamp,
     ) {
         // Before it opens, so that it is not the one to go: it is still to be told.
-        if self.open.len() >= self.limit
+        while (self.open.len() >= self.limit || self.bytes > self.quota)
             && let Some(first) = self.first_to_close()
         {
             let displaced = self.remove(first);
@@ -269,6 +306,7 @@ impl Groups {
                 latest: None,
                 listed: 0,
                 changed: true,
+                bytes: 0,
                 alert,
             },
         );
@@ -277,14 +315,18 @@ impl Groups {
 
     fn insert(&mut self, fingerprint: Digest128, mut group: Group) {
         group.listed = group.end();
+        group.bytes = group.held();
+        self.bytes += group.bytes;
         self.by_end.insert((group.listed, fingerprint));
-        if let Some(before) = self.open.insert(fingerprint, group) {
+        if let Some(before) = self.open.insert(fingerprint, Box::new(group)) {
+            self.bytes -= before.bytes;
             self.by_end.remove(&(before.listed, fingerprint));
         }
     }
 
     fn remove(&mut self, fingerprint: Digest128) -> Option<Alert> {
         let group = self.open.remove(&fingerprint)?;
+        self.bytes -= group.bytes;
         self.by_end.remove(&(group.listed, fingerprint));
         self.closed.push(fingerprint);
         Some(Alert {
@@ -364,7 +406,7 @@ impl Groups {
             if let Some(group) = self.open.get_mut(&key)
                 && std::mem::take(&mut group.changed)
             {
-                delta.changed.push((key.0, group.clone()));
+                delta.changed.push((key.0, Group::clone(group)));
             }
         }
         delta
@@ -398,7 +440,7 @@ impl Groups {
             changed: self
                 .open
                 .iter()
-                .map(|(key, group)| (key.0, group.clone()))
+                .map(|(key, group)| (key.0, Group::clone(group)))
                 .collect(),
             incidents: self.incidents.snapshot(),
         }

@@ -10,6 +10,7 @@ pub mod own;
 pub mod redact;
 pub mod render;
 pub mod shelf;
+mod size;
 
 use std::fmt;
 use std::str::FromStr;

@@ -13,11 +13,11 @@ use std::ops::Range;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::incident::Incident;
+use super::incident::{Closing, Incident};
 use super::{Actor, Alert, Evidence, ObjectId, SCHEMA, Severity, SourceIp, Status};
 
 /// Bytes of JSON held before they go to a file.
-const IN_MEMORY: usize = 32 << 20;
+const IN_MEMORY: usize = 2 << 20;
 
 /// What is to be printed.
 #[derive(Debug, Default)]
@@ -159,7 +159,20 @@ impl Shelf {
         self.text.bound()
     }
 
-    /// Keeps an incident that nothing can join any more.
+    /// Keeps which alerts are steps of an incident that nothing can join any more.
+    pub fn put_steps(&mut self, closing: &mut Closing) {
+        let id = number(closing.id());
+        let first = closing.steps().filter_map(|(_, first, _)| first).min();
+        for (fingerprint, first_seen, last_seen) in closing.steps() {
+            self.steps.entry(fingerprint).or_default().push(StepOf {
+                incident: (first, id),
+                first_seen,
+                last_seen,
+            });
+        }
+    }
+
+    /// As [`Shelf::put_steps`]; and the incident itself, to be printed.
     pub fn put_incident(&mut self, incident: &Incident) -> io::Result<()> {
         let id = number(&incident.id);
         for step in &incident.steps {

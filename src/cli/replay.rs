@@ -109,6 +109,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     groups
         .incidents
         .set_window(config.alert.incident_window.signed());
+    groups.set_quota(config.alert.memory_quota);
     let mut printer = Printer {
         engine: &engine,
         out: JsonWriter::new(
@@ -129,8 +130,16 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     super::inventory::for_replay(judge.inventory_mut(), &config, &arguments.inventory)?;
     let summary = replay::replay(&task, &mut judge, inputs, &options, &mut printer);
     let elapsed = started.elapsed();
+    let groups = &printer.groups;
+    let early = (groups.evicted(), groups.incidents.evicted());
     let worst = printer.finish()?;
     report(&summary, &engine, elapsed);
+    if early != (0, 0) {
+        eprintln!(
+            "closed early to make room: {} alerts, {} incidents; what came of these later counts anew (memory-quota in [alert])",
+            early.0, early.1
+        );
+    }
 
     if summary.inputs == summary.broken.len() {
         return Ok(Exit::SourceUnavailable);
@@ -219,10 +228,17 @@ impl<W: Write> Printer<'_, W> {
     /// Puts aside what has closed before `time`.
     fn shelve(&mut self, time: Timestamp) -> io::Result<()> {
         while let Some(alert) = self.groups.close_one(time) {
-            self.shelf.put(&alert)?;
+            if !self.incidents {
+                self.shelf.put(&alert)?;
+            }
         }
-        while let Some(closing) = self.groups.incidents.close_one(time) {
-            self.shelf.put_incident(&closing.incident)?;
+        // What is not printed need not be told.
+        let stories = self.incidents || self.format == Format::Table;
+        while let Some(mut closing) = self.groups.incidents.close_one(time) {
+            match stories {
+                true => self.shelf.put_incident(&closing.incident())?,
+                false => self.shelf.put_steps(&mut closing),
+            }
         }
         self.groups.forget_delta();
         Ok(())

@@ -198,6 +198,8 @@ pub struct AlertConfig {
     pub incident_window: Period,
     /// The least time between two notifications of one incident that got no graver.
     pub incident_debounce: Period,
+    /// Bytes that open alerts hold in memory at most, and open incidents as many again.
+    pub memory_quota: u64,
 }
 
 /// Which kinds of detectors raise alerts.

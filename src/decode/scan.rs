@@ -161,9 +161,51 @@ impl<'a> Members<'a> {
         self.end.unwrap_or(End::Cut)
     }
 
-    fn stop(&mut self, end: End) -> Option<Member> {
+    fn stop<T>(&mut self, end: End) -> Option<T> {
         self.end = Some(end);
         None
+    }
+
+    /// The next member as its key and where its value begins; the value is still to be walked over.
+    fn next_key(&mut self) -> Option<(Range<usize>, usize)> {
+        if self.end.is_some() {
+            return None;
+        }
+        self.at = skip_space(self.text, self.at);
+        if self.at > 1 && self.text.get(self.at) == Some(&b',') {
+            self.at = skip_space(self.text, self.at + 1);
+        }
+        match self.text.get(self.at) {
+            Some(b'"') => {}
+            Some(b'}') => return self.stop(End::Closed),
+            Some(_) => return self.stop(End::Broken),
+            None => return self.stop(End::Cut),
+        }
+        let Some(key_end) = string_end(self.text, self.at) else {
+            return self.stop(End::Cut);
+        };
+        let key = self.at + 1..key_end - 1;
+        self.at = key_end;
+        self.expect(b':')?;
+        self.at = skip_space(self.text, self.at);
+        Some((key, self.at))
+    }
+
+    /// The value after [`Members::next_key`], and whether all of it is there.
+    fn next_value(&mut self) -> Option<(Range<usize>, bool)> {
+        let extent = value_end(self.text, self.at);
+        if extent.whole && extent.end == self.at {
+            return self.stop(End::Broken);
+        }
+        if !extent.whole && self.at == self.text.len() {
+            return self.stop(End::Cut);
+        }
+        let value = self.at..extent.end;
+        self.at = extent.end;
+        if !extent.whole {
+            self.end = Some(End::Cut);
+        }
+        Some((value, extent.whole))
     }
 
     fn expect(&mut self, byte: u8) -> Option<()> {
@@ -189,43 +231,9 @@ impl Iterator for Members<'_> {
     type Item = Member;
 
     fn next(&mut self) -> Option<Member> {
-        if self.end.is_some() {
-            return None;
-        }
-        self.at = skip_space(self.text, self.at);
-        if self.at > 1 && self.text.get(self.at) == Some(&b',') {
-            self.at = skip_space(self.text, self.at + 1);
-        }
-        match self.text.get(self.at) {
-            Some(b'"') => {}
-            Some(b'}') => return self.stop(End::Closed),
-            Some(_) => return self.stop(End::Broken),
-            None => return self.stop(End::Cut),
-        }
-        let Some(key_end) = string_end(self.text, self.at) else {
-            return self.stop(End::Cut);
-        };
-        let key = self.at + 1..key_end - 1;
-        self.at = key_end;
-        self.expect(b':')?;
-        self.at = skip_space(self.text, self.at);
-        let extent = value_end(self.text, self.at);
-        if extent.whole && extent.end == self.at {
-            return self.stop(End::Broken);
-        }
-        if !extent.whole && self.at == self.text.len() {
-            return self.stop(End::Cut);
-        }
-        let value = self.at..extent.end;
-        self.at = extent.end;
-        if !extent.whole {
-            self.end = Some(End::Cut);
-        }
-        Some(Member {
-            key,
-            value,
-            whole: extent.whole,
-        })
+        let (key, _) = self.next_key()?;
+        let (value, whole) = self.next_value()?;
+        Some(Member { key, value, whole })
     }
 }
 
@@ -332,16 +340,20 @@ pub enum Shape {
 }
 
 /// Tells the shape of the object that `text` begins with by the first key that decides; usually the
-/// first of all.
+/// first of all. Of the array of a document nothing is looked at but its bracket.
 pub fn shape(text: &[u8]) -> Shape {
     let mut weak = Shape::Unknown;
-    for member in Members::new(text) {
-        let value = &text[member.value.clone()];
-        match key_text(&text[member.key]).as_ref() {
+    let mut members = Members::new(text);
+    while let Some((key, start)) = members.next_key() {
+        let key = key_text(&text[key]);
+        if matches!(key.as_ref(), "records" | "items") && text.get(start) == Some(&b'[') {
+            return Shape::Document(start);
+        }
+        let Some((value, _)) = members.next_value() else {
+            break;
+        };
+        match key.as_ref() {
             "properties" | "category" | "log_s" => return Shape::Envelope,
-            "records" | "items" if value.first() == Some(&b'[') => {
-                return Shape::Document(member.value.start);
-            }
             "auditID"
             | "requestURI"
             | "objectRef"
@@ -349,7 +361,7 @@ pub fn shape(text: &[u8]) -> Shape {
             | "impersonatedUser"
             | "requestReceivedTimestamp"
             | "stageTimestamp" => return Shape::Event,
-            "kind" if value == b"\"Event\"" => return Shape::Event,
+            "kind" if &text[value] == b"\"Event\"" => return Shape::Event,
             "AuditId" | "RequestUri" | "ObjectRef" | "SourceIps" | "RequestReceivedTime" => {
                 return Shape::Row;
             }

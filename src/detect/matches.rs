@@ -128,6 +128,27 @@ impl Occurrence {
         self.time.unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
+    /// About how many bytes it holds in memory.
+    pub fn held(&self) -> usize {
+        let own = [
+            &self.verb,
+            &self.audit_id,
+            &self.cluster_name,
+            &self.actor.user,
+            &self.user_agent,
+            &self.object.name,
+            &self.object.namespace,
+            &self.excerpt,
+        ];
+        let traces = self.traces.iter();
+        size_of::<Occurrence>()
+            + own.into_iter().map(String::len).sum::<usize>()
+            + self.actor.groups.iter().map(String::len).sum::<usize>()
+            + traces
+                .map(|tie| size_of::<Tie>() + tie.trace.value.len())
+                .sum::<usize>()
+    }
+
     /// `told` is the time that the record tells.
     pub(super) fn new(view: &View<'_>, told: Option<Timestamp>, place: Place<'_>) -> Occurrence {
         let Place {

@@ -460,6 +460,7 @@ impl Judging {
         let settings = self.settings.load();
         let alert = &settings.config.alert;
         let now = self.wall.now();
+        self.memory.groups.set_quota(alert.memory_quota);
         let incidents = &mut self.memory.groups.incidents;
         incidents.set_window(alert.incident_window.signed());
         let due = incidents.take_due(now, alert.incident_debounce.signed());
@@ -477,12 +478,12 @@ impl Judging {
             );
         }
         for closing in closed {
-            let mut incident = closing.incident;
+            let mut incident = closing.incident();
             incident.notification_id = format!("{}-closed", incident.id);
             incident.detected_at = Some(now);
-            let receivers = match closing.owed {
-                true => closing.receivers,
-                false => settings.config.told_closing(closing.receivers),
+            let receivers = match closing.is_owed() {
+                true => closing.receivers(),
+                false => settings.config.told_closing(closing.receivers()),
             };
             let id = &incident.notification_id;
             notification(id, incident.severity, &incident, receivers, None, commit);

@@ -145,6 +145,14 @@ impl Memory {
         entries
     }
 
+    /// Bytes held in memory, about, by what holds them, where that is bounded in bytes.
+    pub fn bytes(&self) -> [(&'static str, usize); 2] {
+        [
+            ("alerts", self.groups.bytes()),
+            ("incidents", self.groups.incidents.bytes()),
+        ]
+    }
+
     /// Matches that came later than what was expected.
     pub fn late(&self) -> u64 {
         self.judge.late()

@@ -105,6 +105,7 @@ pub struct Metrics {
     commits: Histogram,
     commit_failures: Counter,
     state_entries: Family<Operator, Gauge>,
+    state_bytes: Family<Operator, Gauge>,
     state_evicted: Counter,
     state_late: Counter,
     notified: Family<CauseOnly, Counter>,
@@ -178,6 +179,7 @@ impl Metrics {
             commits: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             commit_failures: Counter::default(),
             state_entries: Family::default(),
+            state_bytes: Family::default(),
             state_evicted: Counter::default(),
             state_late: Counter::default(),
             notified: Family::default(),
@@ -295,6 +297,11 @@ impl Metrics {
             "state_entries",
             "Entries that detectors remember",
             self.state_entries.clone(),
+        );
+        r.register(
+            "state_bytes",
+            "Bytes that open alerts and incidents hold in memory, about",
+            self.state_bytes.clone(),
         );
         r.register(
             "state_evicted",
@@ -567,6 +574,14 @@ impl Metrics {
         self.state_entries
             .get_or_create(&Operator { operator })
             .set(whole(entries));
+    }
+
+    /// `operator` is of a closed set.
+    pub fn state_bytes(&self, operator: &'static str, bytes: u64) {
+        let operator = operator.into();
+        self.state_bytes
+            .get_or_create(&Operator { operator })
+            .set(whole(bytes));
     }
 
     pub fn reloaded(&self, accepted: bool) {

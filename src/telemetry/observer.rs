@@ -292,6 +292,9 @@ impl live::Observer for Observer {
         for (operator, count) in memory.entries() {
             self.metrics.state_entries(operator, count as u64);
         }
+        for (operator, bytes) in memory.bytes() {
+            self.metrics.state_bytes(operator, bytes as u64);
+        }
         self.metrics.state_evicted(memory.evicted());
         self.metrics.state_late(memory.late());
     }

@@ -27,9 +27,26 @@ pub(super) struct Links {
     by_tie: BTreeMap<u128, Vec<Link>>,
     count: usize,
     last: i64,
+    /// What the ties hold in memory.
+    #[serde(skip)]
+    bytes: usize,
+}
+
+/// What a tie holds in memory, with its place in the map and in the table of all ties.
+fn held(tie: &Tie) -> usize {
+    2 * size_of::<Link>() + 128 + tie.trace.value.len()
 }
 
 impl Links {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts anew what a snapshot does not hold.
+    pub fn count_bytes(&mut self) {
+        self.bytes = self.iter().map(|(_, link)| held(&link.tie)).sum();
+    }
+
     pub fn len(&self) -> usize {
         self.count
     }
@@ -76,12 +93,17 @@ impl Links {
         if self.count >= MAX_LINKS && !self.by_tie.contains_key(&key) {
             return None;
         }
-        let links = self.by_tie.entry(key).or_default();
+        // Most have a single one ever.
+        let links = self
+            .by_tie
+            .entry(key)
+            .or_insert_with(|| Vec::with_capacity(1));
         let before = links.len();
         links.retain(|other| {
             let apart = link.last < other.first.saturating_sub(window)
                 || link.first > other.last.saturating_add(window);
             if !apart {
+                self.bytes -= held(&other.tie);
                 link.first = link.first.min(other.first);
                 link.last = link.last.max(other.last);
                 link.count += other.count;
@@ -93,6 +115,7 @@ impl Links {
             return None;
         }
         let stretch = (link.first, link.last);
+        self.bytes += held(&link.tie);
         links.push(link);
         self.count += 1;
         Some(stretch)

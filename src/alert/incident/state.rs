@@ -44,6 +44,10 @@ pub struct Finding<'f> {
 pub struct Incidents {
     /// Seconds of event time.
     window: i64,
+    /// Bytes that open incidents hold at most.
+    quota: usize,
+    /// What they hold: the sum of [`Open::bytes`].
+    bytes: usize,
     open: Digests<Open>,
     /// By tie: stretches of time and whose they are.
     ties: Digests<Vec<Stretch>>,
@@ -60,11 +64,37 @@ pub struct Incidents {
 /// An incident that nothing can join any more.
 #[derive(Debug)]
 pub struct Closing {
-    pub incident: Incident,
+    open: Open,
+}
+
+impl Closing {
+    /// The whole story.
+    pub fn incident(&self) -> Incident {
+        self.open.incident(Status::Closed)
+    }
+
+    /// [`Incident::id`].
+    pub fn id(&mut self) -> &str {
+        self.open.current_id()
+    }
+
+    /// The fingerprint of each step's alert, and when the step was first and last seen.
+    pub fn steps(&self) -> impl Iterator<Item = (u128, Option<Timestamp>, Option<Timestamp>)> {
+        self.open
+            .steps
+            .iter()
+            .map(|(key, kept)| (key.fingerprint, kept.step.first_seen, kept.step.last_seen))
+    }
+
     /// Those who were told of it, or are to be.
-    pub receivers: Vec<String>,
+    pub fn receivers(&self) -> Vec<String> {
+        self.open.receivers.iter().cloned().collect()
+    }
+
     /// It holds news that its receivers were not told yet.
-    pub owed: bool,
+    pub fn is_owed(&self) -> bool {
+        self.open.owed
+    }
 }
 
 impl Default for Incidents {
@@ -86,7 +116,8 @@ struct Open {
     cluster: String,
     cluster_name: String,
     links: Links,
-    steps: BTreeMap<StepKey, Kept>,
+    /// Boxed: a node of the map has room for eleven, and most incidents have one or two.
+    steps: BTreeMap<StepKey, Box<Kept>>,
     /// Findings that were of steps beyond those that are kept.
     beyond: u64,
     /// Receivers that take it as an incident.
@@ -97,6 +128,9 @@ struct Open {
     /// The incident's id, while its earliest step stays the same.
     #[serde(skip)]
     id: Option<String>,
+    /// What its steps hold in memory.
+    #[serde(skip)]
+    held: usize,
 }
 
 /// What receivers know of an incident.
@@ -140,16 +174,30 @@ impl Open {
         let full = self.steps.len() >= MAX_STEPS;
         match self.steps.get_mut(&key) {
             Some(kept) => {
+                let before = kept.held();
                 if kept.add(finding) {
                     self.id = None;
                 }
+                self.held = self.held - before + kept.held();
             }
             None if full => self.beyond += 1,
             None => {
-                self.steps.insert(key, Kept::new(finding));
+                let kept = Box::new(Kept::new(finding));
+                self.held += kept.held();
+                self.steps.insert(key, kept);
                 self.id = None;
             }
         }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Open>() + self.links.bytes() + self.held
+    }
+
+    /// Counts anew what is in no snapshot.
+    fn count_bytes(&mut self) {
+        self.links.count_bytes();
+        self.held = self.steps.values().map(|kept| kept.held()).sum();
     }
 
     /// The id, computed only where the earliest step may be another than before.
@@ -166,13 +214,14 @@ impl Open {
         for (key, kept) in other.steps {
             let full = self.steps.len() >= MAX_STEPS;
             match self.steps.get_mut(&key) {
-                Some(here) => here.merge(kept),
+                Some(here) => here.merge(*kept),
                 None if full => self.beyond += kept.step.count,
                 None => {
                     self.steps.insert(key, kept);
                 }
             }
         }
+        self.held = self.steps.values().map(|kept| kept.held()).sum();
         self.beyond += other.beyond;
         self.receivers.extend(other.receivers);
         self.owed |= other.owed;
@@ -190,7 +239,8 @@ impl Open {
                 let mut step = kept.step.clone();
                 step.audit_ids = kept
                     .requests
-                    .values()
+                    .iter()
+                    .map(|(_, id)| id)
                     .filter(|id| !id.is_empty())
                     .cloned()
                     .collect();
@@ -259,6 +309,8 @@ impl Incidents {
     pub fn new(window: SignedDuration) -> Incidents {
         Incidents {
             window: window.as_secs().max(1),
+            quota: usize::MAX,
+            bytes: 0,
             open: Digests::default(),
             ties: Digests::default(),
             by_end: BTreeSet::new(),
@@ -268,6 +320,16 @@ impl Incidents {
             displaced: Vec::new(),
             evicted: 0,
         }
+    }
+
+    /// Open incidents are to hold no more than `bytes`, about.
+    pub fn set_quota(&mut self, bytes: usize) {
+        self.quota = bytes;
+    }
+
+    /// Bytes that open incidents hold, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Another window, as after a reload; what is joined stays joined.
@@ -338,8 +400,14 @@ impl Incidents {
             told: Told::default(),
             owed: false,
             id: None,
+            held: 0,
         });
         let before = open.links.last();
+        // A new one counts nothing yet.
+        let bytes_before = match open.steps.is_empty() {
+            true => 0,
+            false => open.bytes(),
+        };
         for (trace, tie) in keyed {
             let tie_key = of_role(trace, tie.role);
             let Some((first, last)) = open.links.add(tie_key.0, tie, now, window) else {
@@ -360,11 +428,12 @@ impl Incidents {
             self.by_end.insert((end.saturating_add(window), key));
         }
         open.add(finding);
+        self.bytes = self.bytes - bytes_before + open.bytes();
         if open.owed {
             self.due.insert(key);
         }
         self.changed.insert(key);
-        if self.open.len() > MAX_OPEN
+        while (self.open.len() > MAX_OPEN || self.bytes > self.quota && self.open.len() > 1)
             && let Some((_, first)) = self.by_end.first().copied()
         {
             let displaced = self.close(first);
@@ -469,15 +538,12 @@ impl Incidents {
         self.changed.remove(&key);
         self.due.remove(&key);
         self.closed.push(key);
-        Some(Closing {
-            incident: open.incident(Status::Closed),
-            receivers: open.receivers.iter().cloned().collect(),
-            owed: open.owed,
-        })
+        Some(Closing { open })
     }
 
     fn take(&mut self, key: Digest128) -> Option<Open> {
         let open = self.open.remove(&key)?;
+        self.bytes -= open.bytes();
         self.by_end
             .remove(&(open.links.last().saturating_add(self.window), key));
         for tie in open.links.ties() {
@@ -492,7 +558,9 @@ impl Incidents {
         Some(open)
     }
 
-    fn put(&mut self, key: Digest128, open: Open) {
+    fn put(&mut self, key: Digest128, mut open: Open) {
+        open.count_bytes();
+        self.bytes += open.bytes();
         for (tie, link) in open.links.iter() {
             self.ties.entry(Digest128(tie)).or_default().push(Stretch {
                 first: link.first,

@@ -1,6 +1,6 @@
 //! The steps of an open incident: what is kept of the findings of one alert by one actor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +33,8 @@ pub(super) struct Kept {
     pub step: Step,
     /// Time (nanoseconds) and request of the finding that the step shows.
     shown: (i128, u128),
-    /// Time and request of each audit ID, so that the first of them are kept.
-    pub requests: BTreeMap<(i128, u128), String>,
+    /// Time and request of each audit ID, in their order, so that the first of them are kept.
+    pub requests: Vec<((i128, u128), String)>,
 }
 
 /// Time in nanoseconds, and the request.
@@ -44,12 +44,22 @@ fn request(finding: &Finding<'_>) -> (i128, u128) {
 }
 
 impl Kept {
+    /// What it holds in memory.
+    pub fn held(&self) -> usize {
+        let requests = self.requests.iter();
+        size_of::<Kept>() - size_of::<Step>()
+            + self.step.held()
+            + requests
+                .map(|(_, id)| size_of::<((i128, u128), String)>() + id.len())
+                .sum::<usize>()
+    }
+
     pub fn new(finding: &Finding<'_>) -> Kept {
         let request = request(finding);
         let audit_id = finding.found.occurrence.audit_id.clone();
         Kept {
             shown: request,
-            requests: BTreeMap::from([(request, audit_id)]),
+            requests: vec![(request, audit_id)],
             step: step(finding),
         }
     }
@@ -68,17 +78,7 @@ impl Kept {
         self.step.count += 1;
         self.step.first_seen = [before, time].into_iter().flatten().min();
         self.step.last_seen = self.step.last_seen.max(time);
-        let full = self.requests.len() >= MAX_AUDIT_IDS;
-        if !full
-            || self
-                .requests
-                .last_key_value()
-                .is_some_and(|(last, _)| request < *last)
-        {
-            let audit_id = finding.found.occurrence.audit_id.clone();
-            self.requests.insert(request, audit_id);
-            self.bound();
-        }
+        self.keep(request, || finding.found.occurrence.audit_id.clone());
         self.step.first_seen != before
     }
 
@@ -96,13 +96,18 @@ impl Kept {
         self.step.count = count;
         self.step.first_seen = first.into_iter().flatten().min();
         self.step.last_seen = last.into_iter().flatten().max();
-        self.requests.extend(other.requests);
-        self.bound();
+        for (request, audit_id) in other.requests {
+            self.keep(request, || audit_id);
+        }
     }
 
-    fn bound(&mut self) {
-        while self.requests.len() > MAX_AUDIT_IDS {
-            self.requests.pop_last();
+    fn keep(&mut self, request: (i128, u128), audit_id: impl FnOnce() -> String) {
+        let place = self.requests.binary_search_by_key(&request, |kept| kept.0);
+        if let Err(place) = place
+            && place < MAX_AUDIT_IDS
+        {
+            self.requests.truncate(MAX_AUDIT_IDS - 1);
+            self.requests.insert(place, (request, audit_id()));
         }
     }
 }

@@ -130,7 +130,7 @@ fn closed(incidents: &mut Incidents) -> Vec<Incident> {
     let mut closed: Vec<Incident> = incidents
         .close_all()
         .into_iter()
-        .map(|closing| closing.incident)
+        .map(|closing| closing.incident())
         .collect();
     closed.sort_by(|a, b| a.id.cmp(&b.id));
     closed
@@ -318,9 +318,9 @@ fn a_receiver_is_told_at_once_then_of_news_when_the_pause_is_over() {
     assert_eq!(again[0].0.replaces, [told[0].0.id.clone()]);
     assert!(incidents.take_due(now(999), pause).is_empty());
     let closed = incidents.close_all();
-    assert_eq!(closed[0].receivers, ["webhook.soc"]);
-    assert_eq!(closed[0].incident.status, Status::Closed);
-    assert!(!closed[0].owed);
+    assert_eq!(closed[0].receivers(), ["webhook.soc"]);
+    assert_eq!(closed[0].incident().status, Status::Closed);
+    assert!(!closed[0].is_owed());
 }
 
 #[test]
@@ -406,6 +406,7 @@ fn alerts_without_number_close_to_make_room_and_are_counted() {
     let limit = if count > 3_000 { 100_000 } else { 500 };
     let engine = Engine::new(detectors(), Default::default());
     let mut groups = Groups::bounded(limit);
+    groups.set_quota(u64::MAX);
     let (mut told, mut closed) = (0, 0);
     for number in 0..count {
         let mut judgement = judgement(&engine.detectors, "pod-exec", "eve", number / 1000, &[]);
@@ -428,6 +429,37 @@ fn alerts_without_number_close_to_make_room_and_are_counted() {
         groups.evicted(),
         "each is told to have closed"
     );
+}
+
+#[test]
+fn alerts_and_incidents_keep_within_their_quota_and_the_quietest_go() {
+    const QUOTA: usize = 1 << 20;
+    let engine = Engine::new(detectors(), Default::default());
+    let mut groups = Groups::default();
+    groups.set_quota(QUOTA as u64);
+    let mut last = None;
+    for number in 0..2_000 {
+        let user = format!("eve-{number}");
+        let traces = [(TraceKind::Identity, user.as_str())];
+        let mut judgement = judgement(&engine.detectors, "pod-exec", &user, number, &traces);
+        judgement.found.summary = "x".repeat(400);
+        let now = judgement.found.occurrence.clock();
+        let added = groups.add(&engine, &judgement, now, SignedDuration::MAX);
+        assert!(added.incident.is_some());
+        last = Some(added.fingerprint);
+    }
+    let least = groups.len() * 400;
+    assert!((least..QUOTA + 10_000).contains(&groups.bytes()));
+    let incidents = &groups.incidents;
+    let least = incidents.len() * 400;
+    assert!((least..=QUOTA).contains(&incidents.bytes()));
+    assert_eq!(groups.len() as u64 + groups.evicted(), 2_000);
+    assert_eq!(incidents.len() as u64 + incidents.evicted(), 2_000);
+    assert!(groups.shown(last.expect("there was one")).is_some());
+
+    assert_eq!(groups.close_quiet(Timestamp::MAX).len(), 2_000);
+    assert_eq!(groups.incidents.close_all().len(), 2_000);
+    assert_eq!((groups.bytes(), groups.incidents.bytes()), (0, 0));
 }
 
 #[test]
@@ -481,6 +513,7 @@ proptest! {
                 }
             }
             let mut all = closed(&mut incidents);
+            assert_eq!(incidents.bytes(), 0, "what goes is no longer counted");
             // Which alert a step names is settled by the request that opened the alert.
             for step in all.iter_mut().flat_map(|incident| &mut incident.steps) {
                 step.alert.clear();

@@ -13,7 +13,7 @@ use super::is_table;
 use crate::alert::Alert;
 use crate::alert::escape::printable;
 use crate::alert::group::{Groups, alert_of};
-use crate::alert::incident::Incident;
+use crate::alert::incident::{Closing, Incident};
 use crate::cli::Exit;
 use crate::cli::output::Format;
 use crate::cli::setup::{self, Setup};
@@ -81,6 +81,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     let window = config.alert.incident_window.signed();
     found.groups.incidents.set_window(window);
+    found.groups.set_quota(config.alert.memory_quota);
     let task = Task {
         engine: Arc::clone(&engine),
         range: TimeRange {
@@ -103,7 +104,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let stories = found.groups.incidents.close_all();
     found
         .incidents
-        .extend(stories.into_iter().map(|closing| closing.incident));
+        .extend(stories.iter().map(Closing::incident));
     let report = evaluate(&truth, &found.findings, &found.alerts, &found.incidents);
     let mut out = io::stdout().lock();
     if is_table(arguments.format) {
@@ -134,7 +135,7 @@ impl Observer for Found<'_> {
         let time = occurrence.clock();
         self.alerts.extend(self.groups.close_quiet(time));
         let stories = self.groups.incidents.close_quiet(time);
-        let stories = stories.into_iter().map(|closing| closing.incident);
+        let stories = stories.iter().map(Closing::incident);
         self.incidents.extend(stories);
         let detector = self.engine.detector(judgement.found.detector);
         let alert = alert_of(detector, &judgement, time);
