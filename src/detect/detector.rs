@@ -164,6 +164,10 @@ pub enum StateSpec {
         of: Absent,
         after: SignedDuration,
     },
+    /// Of an audit ID.
+    Reuse {
+        within: SignedDuration,
+    },
 }
 
 impl StateSpec {

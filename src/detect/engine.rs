@@ -28,6 +28,8 @@ pub struct Engine {
     pub sites: Sites,
     index: Index,
     unverifiable: Option<DetectorIndex>,
+    /// Those of audit IDs that stand for several requests.
+    pub(super) of_reuse: Vec<DetectorIndex>,
     followers: Followers,
     /// By [`LineKind`]: the detectors that its lines interest.
     of_lines: Vec<Vec<DetectorIndex>>,
@@ -79,6 +81,11 @@ impl Engine {
                 .collect(),
             followers: Followers::new(&detectors),
             number: ENGINES.fetch_add(1, Ordering::Relaxed),
+            of_reuse: (0..)
+                .zip(&detectors)
+                .filter(|(_, detector)| matches!(detector.state, StateSpec::Reuse { .. }))
+                .map(|(index, _)| index)
+                .collect(),
             detectors,
             sites,
             unverifiable,
@@ -318,9 +325,10 @@ fn state_key(
         }
     }
     match &detector.state {
-        StateSpec::None | StateSpec::Sequence { .. } | StateSpec::Absence { .. } => {
-            Some(StateKey::None)
-        }
+        StateSpec::None
+        | StateSpec::Sequence { .. }
+        | StateSpec::Absence { .. }
+        | StateSpec::Reuse { .. } => Some(StateKey::None),
         StateSpec::FirstSeen {
             key: fields, value, ..
         } => {

@@ -121,6 +121,14 @@ pub fn sequence(chain: &[sequence::Event]) -> String {
     )
 }
 
+/// An audit ID that stood for another request before.
+pub fn reuse(audit_id: &str, before: i64) -> String {
+    let time = Timestamp::from_second(before).map_or(String::new(), |time| time.to_string());
+    format!(
+        "audit ID {audit_id} stood for another request at {time}; the API server makes a new one for each, unless the client sends one"
+    )
+}
+
 /// What no longer comes, and who is blind without it.
 pub fn absence(gap: &Gap, detectors: &[Detector]) -> String {
     let time = |seconds: i64| {

@@ -96,6 +96,9 @@ pub struct Occurrence {
     /// client's to choose. Without an auditID, the record's own position.
     pub request: Digest128,
     pub has_audit_id: bool,
+    /// Whether all is there that the request is known by; of an event that was cut off, the time of
+    /// receipt is not.
+    pub is_known_whole: bool,
     /// Whose the event is, for the fair bounds of the state operators.
     pub owner: Owner,
     /// When it happened, as far as that can be believed; `None` where nobody tells a time.
@@ -178,6 +181,7 @@ impl Occurrence {
         Occurrence {
             request,
             has_audit_id,
+            is_known_whole: has_audit_id && view.line.is_none() && event.request_received.is_some(),
             owner: owner(&view.origin.cluster, &event.user.username),
             time: clock.time(told),
             told,

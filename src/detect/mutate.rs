@@ -108,6 +108,9 @@ pub fn survey(engine: &Engine, detector: &Detector, fixtures: &[&Path]) -> Surve
             &cases,
             &mut survey.errors,
         )
+    } else if matches!(detector.state, StateSpec::Reuse { .. }) {
+        let all = engine.detectors.clone();
+        among(all, engine, detector, changed, &cases, &mut survey.errors)
     } else if matches!(detector.state, StateSpec::Absence { .. }) {
         let alone = Vec::new();
         among(alone, engine, detector, changed, &cases, &mut survey.errors)
@@ -386,6 +389,15 @@ impl Mutants<'_> {
                 }
             }
             StateSpec::Sequence { steps, .. } => self.sequence(steps),
+            StateSpec::Reuse { .. } => {
+                for (name, times) in [("halved", 1), ("doubled", 4)] {
+                    self.add(format!("reuse.within: {name}"), |d| {
+                        if let StateSpec::Reuse { within } = &mut d.state {
+                            *within = *within * times / 2;
+                        }
+                    });
+                }
+            }
             StateSpec::Absence { .. } => {
                 for (name, times) in [("halved", 1), ("doubled", 4)] {
                     self.add(format!("absence.after: {name}"), |d| {

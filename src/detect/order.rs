@@ -24,6 +24,7 @@ use super::state::habit::{HABIT, Habits};
 use super::state::held::Held;
 use super::state::recall::Recall;
 use super::state::requests::Requests;
+use super::state::reused::Reused;
 use super::state::sequence::{self, Sequences};
 use super::state::spike::{self, Spikes};
 use super::state::streams::Streams;
@@ -99,6 +100,7 @@ struct Current {
 pub struct Judge {
     learning: Learning,
     pub(super) requests: Requests,
+    pub(super) reused: Reused,
     pub(super) first_seen: FirstSeen,
     pub(super) thresholds: Thresholds,
     pub(super) spikes: Spikes,
@@ -132,6 +134,7 @@ impl Judge {
         Judge {
             learning,
             requests: Requests::new(durable),
+            reused: Reused::new(durable),
             first_seen: FirstSeen::new(durable),
             thresholds: Thresholds::new(durable),
             spikes: Spikes::new(durable),
@@ -183,6 +186,10 @@ impl Judge {
         let index = found.detector;
         self.inventory.advance(occurrence.clock().as_millisecond());
         self.judge_unsure(engine);
+        let goes_on = |current: &Current| Arc::ptr_eq(&current.occurrence, &occurrence);
+        if !self.current.as_ref().is_some_and(goes_on) {
+            self.reuse(engine, &occurrence);
+        }
         let mut judgement = self.decide(engine, found);
         if judgement.outcome == Outcome::Alert
             && let Some(effect) = self.inventory.effect_of(occurrence.request.0)
@@ -212,6 +219,10 @@ impl Judge {
     /// after each [`Judge::judge`], until there is none.
     pub fn raised(&mut self) -> Option<Judgement> {
         self.raised.pop_front()
+    }
+
+    pub(super) fn raise(&mut self, judgement: Judgement) {
+        self.raised.push_back(judgement);
     }
 
     fn decide(&mut self, engine: &Engine, mut found: Match) -> Judgement {

@@ -134,7 +134,9 @@ impl Case<'_> {
         };
         matches.retain(|found| {
             let id = &engine.detector(found.detector).id;
-            *id == detector.id || steps.iter().any(|step| step.detectors.contains(id))
+            // An audit ID is used again by whatever is matched.
+            let any = matches!(detector.state, StateSpec::Reuse { .. });
+            any || *id == detector.id || steps.iter().any(|step| step.detectors.contains(id))
         });
         let found = self.verdict(engine, matches.clone())?;
         let records = matches.chunk_by(|a, b| Arc::ptr_eq(&a.occurrence, &b.occurrence));

@@ -16,11 +16,13 @@ use super::inventory;
 use super::order::Judge;
 use super::state::pack::Packed;
 use super::state::requests::Seen;
+use super::state::reused::Used;
 use super::state::window::Hit;
 use super::state::{absence, first_seen, habit, sequence, spike, threshold};
 
 /// Versions of what the operators write.
 const REQUESTS: (&str, u8) = ("requests", 1);
+const REUSE: (&str, u8) = ("reuse", 1);
 const FIRST_SEEN: (&str, u8) = ("first_seen", 2);
 const THRESHOLD: (&str, u8) = ("threshold", 1);
 const SPIKE: (&str, u8) = ("spike", 1);
@@ -33,6 +35,7 @@ const INVENTORY: (&str, u8) = ("inventory", 1);
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Delta {
     requests: Vec<Seen>,
+    reused: Vec<Used>,
     first_seen: Vec<first_seen::Told>,
     thresholds: Vec<Hit>,
     spikes: Vec<Hit>,
@@ -45,6 +48,7 @@ pub struct Delta {
 impl Delta {
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
+            && self.reused.is_empty()
             && self.first_seen.is_empty()
             && self.thresholds.is_empty()
             && self.spikes.is_empty()
@@ -60,6 +64,7 @@ impl Delta {
 #[expect(dead_code, reason = "read by its Debug")]
 pub struct Contents {
     requests: Vec<Seen>,
+    reused: Vec<Used>,
     first_seen: first_seen::Snapshot,
     thresholds: threshold::Snapshot,
     spikes: spike::Snapshot,
@@ -137,6 +142,7 @@ impl Judge {
     pub fn take_delta(&mut self) -> Delta {
         Delta {
             requests: self.requests.take_delta(),
+            reused: self.reused.take_delta(),
             first_seen: self.first_seen.take_delta(),
             thresholds: self.thresholds.take_delta(),
             spikes: self.spikes.take_delta(),
@@ -150,6 +156,9 @@ impl Judge {
     pub fn apply(&mut self, delta: Delta) {
         for seen in delta.requests {
             self.requests.apply(seen);
+        }
+        for used in delta.reused {
+            self.reused.apply(used);
         }
         for told in &delta.first_seen {
             self.first_seen.apply(told);
@@ -182,6 +191,7 @@ impl Judge {
     pub fn contents(&self) -> Contents {
         Contents {
             requests: self.requests.all(),
+            reused: self.reused.all(),
             first_seen: self.first_seen.snapshot(),
             thresholds: self.thresholds.snapshot(),
             spikes: self.spikes.snapshot(),
@@ -198,6 +208,7 @@ impl Judge {
             detectors: of_detectors(&engine.detectors),
         };
         snapshot.put(REQUESTS, &self.requests.all())?;
+        snapshot.put(REUSE, &self.reused.all())?;
         snapshot.put(FIRST_SEEN, &self.first_seen.snapshot())?;
         snapshot.put(THRESHOLD, &self.thresholds.snapshot())?;
         snapshot.put(SPIKE, &self.spikes.snapshot())?;
@@ -218,6 +229,13 @@ impl Judge {
             .flatten()
         {
             self.requests.apply(seen);
+        }
+        for used in snapshot
+            .take::<Vec<Used>>(REUSE, &mut lost)
+            .into_iter()
+            .flatten()
+        {
+            self.reused.apply(used);
         }
         if let Some(state) = snapshot.take(FIRST_SEEN, &mut lost) {
             self.first_seen.restore(state);
@@ -248,9 +266,10 @@ impl Judge {
     }
 
     /// Entries remembered, by operator.
-    pub fn entries(&self) -> [(&'static str, usize); 8] {
+    pub fn entries(&self) -> [(&'static str, usize); 9] {
         [
             ("requests", self.requests.len()),
+            ("reuse", self.reused.len()),
             ("first_seen", self.first_seen.len()),
             ("threshold", self.thresholds.len()),
             ("spike", self.spikes.len()),
@@ -264,6 +283,7 @@ impl Judge {
     /// Entries that a bound pushed out.
     pub fn evicted(&self) -> u64 {
         self.requests.evicted()
+            + self.reused.evicted()
             + self.first_seen.evicted()
             + self.thresholds.evicted()
             + self.spikes.evicted()

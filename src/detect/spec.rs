@@ -40,7 +40,8 @@ pub struct Spec {
     /// How a site's file with a shipped id relates to it.
     #[serde(default, rename = "override")]
     pub override_shipped: Option<Override>,
-    /// Not there where a detector is of other detectors (`[sequence]`) or of no event (`[absence]`).
+    /// Not there where a detector is of other detectors (`[sequence]`, `[reuse]`) or of no event
+    /// (`[absence]`).
     #[serde(default, rename = "match")]
     pub matching: Option<Match>,
     #[serde(default)]
@@ -59,6 +60,8 @@ pub struct Spec {
     pub sequence: Option<Spanned<Sequence>>,
     #[serde(default)]
     pub absence: Option<Spanned<Absence>>,
+    #[serde(default)]
+    pub reuse: Option<Spanned<Reuse>>,
     pub alert: AlertSpec,
     #[serde(default)]
     pub test: Vec<Spanned<Test>>,
@@ -229,6 +232,14 @@ pub struct Absence {
     pub of: Spanned<String>,
     /// How long nothing came.
     pub after: Spanned<String>,
+}
+
+/// Raises when two requests that other detectors want have the same audit ID.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reuse {
+    /// How long after the first.
+    pub within: Spanned<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

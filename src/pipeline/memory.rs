@@ -13,7 +13,7 @@ use crate::detect::{Detector, Engine, Judge};
 use crate::store::Recovered;
 
 /// Version of what is written. Another one is not read: the state is learned anew, and that is said.
-const VERSION: u8 = 8;
+const VERSION: u8 = 9;
 
 #[derive(Debug)]
 pub struct Memory {

@@ -343,6 +343,7 @@ receivers = ["webhook.incidents"]
             "sequence",
             "ids",
             "requests",
+            "reused",
             "pending",
         ];
         let left_out = LeftOut {

@@ -64,6 +64,7 @@ fn tied(
     let occurrence = Occurrence {
         request: Digest128::of([audit_id.as_bytes()]),
         has_audit_id: true,
+        is_known_whole: true,
         owner: 0,
         time: Some(time),
         told: Some(time),

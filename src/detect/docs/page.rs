@@ -280,6 +280,12 @@ fn memory(page: &mut Page, spec: &Spec) {
     if let Some(sequence) = &spec.sequence {
         steps(page, sequence.get_ref());
     }
+    if let Some(reuse) = &spec.reuse {
+        page.line(format!(
+            "Two requests of one cluster that have the same audit ID, the second within {} of the first, both of which other detectors want. The alert is of the one that comes second.",
+            inline(reuse.get_ref().within.get_ref())
+        ));
+    }
     if let Some(absence) = &spec.absence {
         let absence = absence.get_ref();
         let after = inline(absence.after.get_ref());

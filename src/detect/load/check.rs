@@ -77,7 +77,8 @@ impl Check<'_> {
             .or(spec
                 .absence
                 .as_ref()
-                .map(|absence| ("absence", absence.span())));
+                .map(|absence| ("absence", absence.span())))
+            .or(spec.reuse.as_ref().map(|reuse| ("reuse", reuse.span())));
         let matching = match (&spec.matching, of_others) {
             (Some(matching), None) => self.matcher(matching),
             (None, Some(_)) => Matcher::nothing(),

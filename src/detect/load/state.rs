@@ -34,6 +34,7 @@ impl Check<'_> {
             ("spike", spec.spike.as_ref().map(Spanned::span)),
             ("sequence", spec.sequence.as_ref().map(Spanned::span)),
             ("absence", spec.absence.as_ref().map(Spanned::span)),
+            ("reuse", spec.reuse.as_ref().map(Spanned::span)),
         ]
         .into_iter()
         .filter_map(|(name, span)| Some((name, span?)))
@@ -54,6 +55,9 @@ impl Check<'_> {
             self.sequence(sequence)
         } else if let Some(absence) = &spec.absence {
             self.absence(absence.get_ref())
+        } else if let Some(reuse) = &spec.reuse {
+            let within = self.window(&reuse.get_ref().within, "reuse.within");
+            (StateSpec::Reuse { within }, "reuse".to_owned())
         } else {
             (StateSpec::None, String::new())
         }

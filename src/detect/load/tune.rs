@@ -61,7 +61,7 @@ pub fn tune(detector: &mut Detector, tuning: &DetectorConfig) -> Vec<Diagnostic>
                 *learn = tuned.signed();
             }
         }
-        StateSpec::Sequence { within, .. } => {
+        StateSpec::Sequence { within, .. } | StateSpec::Reuse { within } => {
             if let Some(tuned) = tuning.window {
                 *within = tuned.signed();
             }

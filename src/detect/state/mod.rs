@@ -13,6 +13,7 @@ pub mod held;
 pub mod pack;
 pub mod recall;
 pub mod requests;
+pub mod reused;
 pub mod sequence;
 pub mod spike;
 pub mod streams;
