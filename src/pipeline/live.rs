@@ -156,6 +156,7 @@ impl Live {
                 .as_ref()
                 .map_or(0, |state| state.len() as u64),
             losses: Losses::default(),
+            copying: None,
         };
         let judge = std::thread::Builder::new()
             .name("judge".to_owned())
@@ -269,6 +270,8 @@ struct Judging {
     /// Bytes of the last one.
     snapshot_size: u64,
     losses: Losses,
+    /// The thread that writes the last snapshot's second copy, which the next waits for.
+    copying: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
 impl Judging {
@@ -287,14 +290,21 @@ impl Judging {
                 self.waiting.insert(done.number, done);
             }
             if !self.judge_and_commit() {
+                self.finish_copying();
                 return;
+            }
+            if self.copying.as_ref().is_some_and(JoinHandle::is_finished) {
+                self.finish_copying();
             }
             if self.is_snapshot_due() {
                 self.snapshot();
             }
         }
-        if self.judge_and_commit() {
+        let is_committed = self.judge_and_commit();
+        self.finish_copying();
+        if is_committed {
             self.snapshot();
+            self.finish_copying();
         }
     }
 
@@ -578,6 +588,9 @@ impl Judging {
     }
 
     fn is_snapshot_due(&self) -> bool {
+        if self.copying.is_some() {
+            return false;
+        }
         let deltas = self.store.deltas_size();
         let now = Instant::now();
         let due = deltas > DELTAS_PER_SNAPSHOT.max(self.snapshot_size / 2)
@@ -585,13 +598,16 @@ impl Judging {
         due && now >= self.no_snapshot_before || failpoint::is_forced("snapshot.due")
     }
 
+    /// Puts the state into the database. Its second copy needs nothing of this thread, which has events
+    /// to judge.
     fn snapshot(&mut self) {
         fail_point!("snapshot.before");
         let engine = Arc::clone(&self.settings.load().engine);
-        let written = match self.memory.snapshot(&engine) {
+        let started = Instant::now();
+        let copy = match self.memory.snapshot(&engine) {
             Ok(state) => {
                 self.snapshot_size = state.len() as u64;
-                self.store.snapshot(&state).map_err(|error| {
+                self.store.replace(state).map_err(|error| {
                     tracing::error!(%error, "the snapshot cannot be written; the deltas are kept");
                 })
             }
@@ -600,12 +616,44 @@ impl Judging {
                 Err(())
             }
         };
+        match copy {
+            Ok(copy) => {
+                let writing = std::thread::Builder::new()
+                    .name("snapshot".to_owned())
+                    .spawn(move || copy.write());
+                match writing {
+                    Ok(writing) => self.copying = Some(writing),
+                    Err(error) => self.copied(Err(&error)),
+                }
+            }
+            Err(()) => self.no_snapshot_before = Instant::now() + SNAPSHOT_PAUSE,
+        }
+        let (bytes, took) = (self.snapshot_size, started.elapsed().as_millis());
+        tracing::debug!(bytes, took, "judging waited for a snapshot");
+        fail_point!("snapshot.after");
+    }
+
+    /// Waits for the second copy of the last snapshot, if it is being written.
+    fn finish_copying(&mut self) {
+        let Some(copying) = self.copying.take() else {
+            return;
+        };
+        match copying.join() {
+            Ok(Ok(())) => self.copied(Ok(())),
+            Ok(Err(error)) => self.copied(Err(&error)),
+            Err(_) => self.copied(Err(&"its thread ended badly")),
+        }
+    }
+
+    fn copied(&mut self, written: Result<(), &dyn std::fmt::Display>) {
         let now = Instant::now();
         match written {
             Ok(()) => self.next_snapshot = now + SNAPSHOT_EVERY,
-            Err(()) => self.no_snapshot_before = now + SNAPSHOT_PAUSE,
+            Err(error) => {
+                tracing::error!(%error, "the second copy of the snapshot cannot be written");
+                self.no_snapshot_before = now + SNAPSHOT_PAUSE;
+            }
         }
-        fail_point!("snapshot.after");
     }
 }
 

@@ -214,13 +214,15 @@ impl Store {
         })
     }
 
-    /// Replaces snapshot and deltas by `state`, which must be the state as of the last commit, and
-    /// writes it, with positions and undelivered notifications, to a file of its own beside the
-    /// database; the last two of these are kept.
-    ///
-    /// Where only the file cannot be written the database already has the snapshot, and the error
-    /// costs nothing but the second copy.
+    /// As [`Store::replace`], and the second copy at once.
     pub fn snapshot(&self, state: &[u8]) -> Result<(), StoreError> {
+        self.replace(state.to_vec())?.write()
+    }
+
+    /// Replaces snapshot and deltas by `state`, which must be the state as of the last commit. Gives
+    /// what is to be written besides: where that cannot be, the database already has the snapshot, and
+    /// the error costs nothing but the second copy.
+    pub fn replace(&self, state: Vec<u8>) -> Result<SecondCopy, StoreError> {
         let now = Timestamp::now();
         let contents = {
             let mut writer = self.writer();
@@ -228,14 +230,14 @@ impl Store {
             transaction.execute("DELETE FROM snapshot", [])?;
             transaction.execute(
                 "INSERT INTO snapshot (created, state, checksum) VALUES (?1, ?2, ?3)",
-                (now.as_millisecond(), state, sqlite::checksum(state)),
+                (now.as_millisecond(), &state, sqlite::checksum(&state)),
             )?;
             transaction.execute("DELETE FROM delta", [])?;
             outbox::forget_delivered(&transaction, now)?;
             let contents = snapshot::Contents {
                 created: now.as_millisecond(),
                 positions: sqlite::positions(&transaction)?,
-                state: state.to_vec(),
+                state,
                 outbox: outbox::undelivered(&transaction)?,
             };
             fail_point!("snapshot.inside");
@@ -244,7 +246,10 @@ impl Store {
             contents
         };
         fail_point!("snapshot.committed");
-        snapshot::write(&self.config.path, &contents)
+        Ok(SecondCopy {
+            folder: self.config.path.clone(),
+            contents,
+        })
     }
 
     /// Bytes of the deltas committed since the last snapshot.
@@ -264,6 +269,21 @@ impl Store {
 
     fn reader(&self) -> MutexGuard<'_, Connection> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A snapshot with positions and undelivered notifications, for a file of its own beside the database.
+#[derive(Debug)]
+pub struct SecondCopy {
+    folder: PathBuf,
+    contents: snapshot::Contents,
+}
+
+impl SecondCopy {
+    /// Writes the file; the last two of these are kept. Needs nothing of the database, but one at a
+    /// time.
+    pub fn write(&self) -> Result<(), StoreError> {
+        snapshot::write(&self.folder, &self.contents)
     }
 }
 
