@@ -37,6 +37,10 @@ use crate::wall::Wall;
 /// Batches judged before a commit, at most: bounds what a crash has to read again.
 const BATCHES_PER_COMMIT: usize = 256;
 
+/// Matches that may wait for the judging thread before it takes no more batches: each holds a few
+/// kilobytes of what was logged, and in a storm of findings all events are matches.
+const MATCHES_WAITING: usize = 8192;
+
 /// How often time is looked at where nothing comes in.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -284,9 +288,13 @@ impl Judging {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            let matches = |done: &Done| done.output.matches.len();
+            let mut waiting: usize = self.waiting.values().map(matches).sum();
             while self.waiting.len() < BATCHES_PER_COMMIT
+                && waiting < MATCHES_WAITING
                 && let Ok(done) = results.try_recv()
             {
+                waiting += matches(&done);
                 self.waiting.insert(done.number, done);
             }
             if !self.judge_and_commit() {

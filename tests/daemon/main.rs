@@ -8,6 +8,8 @@ mod load;
 #[cfg(target_os = "linux")]
 mod soak;
 mod status;
+#[cfg(target_os = "linux")]
+mod storm;
 
 #[path = "../support/process.rs"]
 mod process;

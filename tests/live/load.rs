@@ -43,11 +43,11 @@ async fn a_storm_of_one_identity_is_one_notification_and_counted_exactly() {
         "{:?}",
         told.iter().map(|told| told.0).collect::<Vec<Cause>>()
     );
-    // Requests are remembered one by one, up to a bound; all else does not follow the storm.
+    // Requests and their audit IDs are remembered one by one, up to a bound; all else does not follow the storm.
     let entries = pipeline.heard.entries.lock().unwrap().clone();
     let follows = |name: &str| entries[name] > 100;
     let following: Vec<_> = entries.keys().filter(|name| follows(name)).collect();
-    assert_eq!(following, [&"requests"], "{entries:?}");
+    assert_eq!(following, [&"requests", &"reuse"], "{entries:?}");
     let open = pipeline.open_alerts().await;
     let alert = open.iter().find(|alert| alert.detector.id == "pod-exec");
     assert_eq!(alert.expect("it is open").count, (batches * EACH) as u64);
