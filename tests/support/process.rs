@@ -83,6 +83,17 @@ impl Daemon {
         self.number("VmRSS") << 10
     }
 
+    /// Seconds that it has kept a CPU busy; Linux counts in hundredths.
+    pub fn busy(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()));
+        let stat = stat.expect("it runs");
+        // Behind the name, which may hold anything.
+        let (_, rest) = stat.rsplit_once(')').expect("Linux says so");
+        let times = rest.split_whitespace().skip(11).take(2);
+        let hundredths: f64 = times.filter_map(|time| time.parse::<f64>().ok()).sum();
+        hundredths / 100.0
+    }
+
     pub fn descriptors(&self) -> u64 {
         let folder = std::fs::read_dir(format!("/proc/{}/fd", self.0.id()));
         folder.expect("it runs").count() as u64
