@@ -20,7 +20,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use serde::Deserialize;
 
 use super::setup::{Section, describe, is_loopback, one_line, reason_in};
-use super::{Attempt, ConfigError, FailureReason, Notification, Receiver, Table};
+use super::{Attempt, ConfigError, FailureReason, Notification, Receiver, table};
 use crate::alert::{Alert, render};
 use crate::config::secret::Secret;
 
@@ -286,19 +286,7 @@ impl Receiver for Email {
     }
 }
 
-impl Table for EmailConfig {
-    fn kind(&self) -> &'static str {
-        "email"
-    }
-
-    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
-        Ok(Box::new(Email::new(name, self)?))
-    }
-
-    fn send_closed(&self) -> bool {
-        self.send_closed
-    }
-}
+table!(EmailConfig, "email", Email::new);
 
 fn settings(
     section: Section<'_>,

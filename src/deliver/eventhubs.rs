@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::setup::{Section, one_line};
-use super::{Attempt, ConfigError, FailureReason, Notification, Receiver, Table};
+use super::{Attempt, ConfigError, FailureReason, Notification, Receiver, table};
 use crate::config::secret::Secret;
 use crate::source::eventhubs::{
     Auth, EventHubConfig, Fault, HubError, HubProducer, Pace, Start, Transport,
@@ -143,19 +143,7 @@ impl Receiver for EventHubsOutput {
     }
 }
 
-impl Table for EventHubsOutputConfig {
-    fn kind(&self) -> &'static str {
-        KIND
-    }
-
-    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
-        Ok(Box::new(EventHubsOutput::new(name, self)?))
-    }
-
-    fn send_closed(&self) -> bool {
-        self.send_closed
-    }
-}
+table!(EventHubsOutputConfig, KIND, EventHubsOutput::new);
 
 /// The cluster's id, or the SHA-256 of one that is too long for a key.
 fn partition_key(cluster: &str) -> Option<String> {

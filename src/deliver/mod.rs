@@ -177,6 +177,29 @@ pub trait Table {
     fn send_closed(&self) -> bool;
 }
 
+/// [`Table`] for a configuration: its kind, and what makes a receiver of a name and it.
+macro_rules! table {
+    ($config:ty, $kind:expr, $receiver:path) => {
+        impl $crate::deliver::Table for $config {
+            fn kind(&self) -> &'static str {
+                $kind
+            }
+
+            fn receiver(
+                &self,
+                name: &str,
+            ) -> Result<Box<dyn $crate::deliver::Receiver>, $crate::deliver::ConfigError> {
+                Ok(Box::new($receiver(name, self)?))
+            }
+
+            fn send_closed(&self) -> bool {
+                self.send_closed
+            }
+        }
+    };
+}
+use table;
+
 /// What metrics hear of deliveries; `receiver` is the configured name.
 pub trait Observer: Send + Sync {
     /// `waited` is the time since the notification was written to the outbox; `enqueued` is when

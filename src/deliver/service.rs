@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::http::{Http, Settings, default_timeout_secs};
 use super::setup::Section;
-use super::{Attempt, ConfigError, Notification, Receiver, Table, payload};
+use super::{Attempt, ConfigError, Notification, Receiver, payload, table};
 use crate::alert::Alert;
 use crate::config::Period;
 use crate::config::secret::Secret;
@@ -236,58 +236,7 @@ impl Receiver for Service {
     }
 }
 
-impl Table for SlackConfig {
-    fn kind(&self) -> &'static str {
-        "slack"
-    }
-
-    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
-        Ok(Box::new(Service::slack(name, self)?))
-    }
-
-    fn send_closed(&self) -> bool {
-        self.send_closed
-    }
-}
-
-impl Table for TeamsConfig {
-    fn kind(&self) -> &'static str {
-        "teams"
-    }
-
-    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
-        Ok(Box::new(Service::teams(name, self)?))
-    }
-
-    fn send_closed(&self) -> bool {
-        self.send_closed
-    }
-}
-
-impl Table for PagerDutyConfig {
-    fn kind(&self) -> &'static str {
-        "pagerduty"
-    }
-
-    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
-        Ok(Box::new(Service::pagerduty(name, self)?))
-    }
-
-    fn send_closed(&self) -> bool {
-        self.send_closed
-    }
-}
-
-impl Table for AlertmanagerConfig {
-    fn kind(&self) -> &'static str {
-        "alertmanager"
-    }
-
-    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
-        Ok(Box::new(Service::alertmanager(name, self)?))
-    }
-
-    fn send_closed(&self) -> bool {
-        self.send_closed
-    }
-}
+table!(SlackConfig, "slack", Service::slack);
+table!(TeamsConfig, "teams", Service::teams);
+table!(PagerDutyConfig, "pagerduty", Service::pagerduty);
+table!(AlertmanagerConfig, "alertmanager", Service::alertmanager);

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use super::http::{Http, Settings, default_timeout_secs};
 use super::payload::{self, Template};
 use super::setup::Section;
-use super::{Attempt, ConfigError, Notification, Receiver, Table};
+use super::{Attempt, ConfigError, Notification, Receiver, table};
 use crate::config::secret::Secret;
 
 const JSON: &str = "application/json";
@@ -268,33 +268,8 @@ fn key(
         .transpose()
 }
 
-impl Table for WebhookConfig {
-    fn kind(&self) -> &'static str {
-        "webhook"
-    }
-
-    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
-        Ok(Box::new(Webhook::new(name, self)?))
-    }
-
-    fn send_closed(&self) -> bool {
-        self.send_closed
-    }
-}
-
-impl Table for OcsfConfig {
-    fn kind(&self) -> &'static str {
-        "ocsf"
-    }
-
-    fn receiver(&self, name: &str) -> Result<Box<dyn Receiver>, ConfigError> {
-        Ok(Box::new(Webhook::ocsf(name, self)?))
-    }
-
-    fn send_closed(&self) -> bool {
-        self.send_closed
-    }
-}
+table!(WebhookConfig, "webhook", Webhook::new);
+table!(OcsfConfig, "ocsf", Webhook::ocsf);
 
 /// The bytes of a `whsec_` secret; the specification asks for 24 to 64 of them.
 fn signing_key(secret: &Secret) -> Option<Vec<u8>> {

@@ -10,58 +10,49 @@ use super::{Play, Stage};
 const NS: &str = "kubernetes-dashboard";
 
 pub(super) const PLAYS: &[Play] = &[
-    play(
+    Play::of(
+        Family::Dashboard,
         "dashboard through the API server's proxy",
         &["DASH-1"],
         &["T1133", "T1613"],
         proxied,
     ),
-    play(
+    Play::of(
+        Family::Dashboard,
         "port-forward to the dashboard",
         &["DASH-2", "PF-1"],
         &["T1090"],
         forwarded,
     ),
-    play(
+    Play::of(
+        Family::Dashboard,
         "dashboard's service account beyond its own objects",
         &["DASH-3"],
         &["T1078.001"],
         account,
     ),
-    play(
+    Play::of(
+        Family::Dashboard,
         "dashboard exposed by a public load balancer",
         &["DASH-4"],
         &["T1133"],
         exposed,
     ),
-    play(
+    Play::of(
+        Family::Dashboard,
         "dashboard deployed without login",
         &["DASH-5"],
         &["T1610", "T1133"],
         deployed,
     ),
-    play(
+    Play::of(
+        Family::Dashboard,
         "dashboard's service account bound to cluster-admin",
         &["DSA-1", "RBAC-1", "CRB-1"],
         &["T1098.006"],
         bound,
     ),
 ];
-
-const fn play(
-    name: &'static str,
-    rows: &'static [&'static str],
-    attack: &'static [&'static str],
-    run: fn(&mut Stage<'_>),
-) -> Play {
-    Play {
-        name,
-        family: Family::Dashboard,
-        rows,
-        attack,
-        run,
-    }
-}
 
 /// One visit is dozens of requests.
 fn proxied(s: &mut Stage<'_>) {

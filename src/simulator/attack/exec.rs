@@ -5,70 +5,63 @@ use super::super::truth::Family;
 use super::{Play, Stage};
 
 pub(super) const PLAYS: &[Play] = &[
-    play(
+    Play::of(
+        Family::Exec,
         "interactive shell",
         &["EXEC-9", "EXEC-1"],
         &["T1609", "T1059.004"],
         shell,
     ),
-    play(
+    Play::of(
+        Family::Exec,
         "service account's token read",
         &["EXEC-7", "EXEC-1"],
         &["T1552.007"],
         token,
     ),
-    play(
+    Play::of(
+        Family::Exec,
         "reverse shell",
         &["EXEC-4", "EXEC-1"],
         &["T1059", "T1609"],
         reverse_shell,
     ),
-    play(
+    Play::of(
+        Family::Exec,
         "metadata endpoint asked for a token",
         &["EXEC-6", "EXEC-1"],
         &["T1552.005"],
         metadata,
     ),
-    play(
+    Play::of(
+        Family::Exec,
         "attach to a running process",
         &["EXEC-2"],
         &["T1609"],
         attach,
     ),
-    play(
+    Play::of(
+        Family::Exec,
         "files copied out",
         &["EXEC-8", "EXEC-1"],
         &["T1005", "T1041"],
         copy_out,
     ),
-    play(
+    Play::of(
+        Family::Exec,
         "tool downloaded and run",
         &["EXEC-5", "EXEC-1"],
         &["T1105"],
         download,
     ),
-    play(
+    Play::of(
+        Family::Exec,
         "command in kube-system",
         &["EXEC-3", "EXEC-1"],
         &["T1609"],
         protected,
     ),
 ];
-
-const fn play(
-    name: &'static str,
-    rows: &'static [&'static str],
-    attack: &'static [&'static str],
-    run: fn(&mut Stage<'_>),
-) -> Play {
-    Play {
-        name,
-        family: Family::Exec,
-        rows,
-        attack,
-        run,
-    }
-}
 
 /// The query of an exec, with the command's words encoded as clients do.
 pub(super) fn query(command: &[&str], tty: bool) -> String {

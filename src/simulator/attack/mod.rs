@@ -35,6 +35,24 @@ pub(crate) struct Play {
     run: fn(&mut Stage<'_>),
 }
 
+impl Play {
+    const fn of(
+        family: Family,
+        name: &'static str,
+        rows: &'static [&'static str],
+        attack: &'static [&'static str],
+        run: fn(&mut Stage<'_>),
+    ) -> Play {
+        Play {
+            name,
+            family,
+            rows,
+            attack,
+            run,
+        }
+    }
+}
+
 /// Plays of all families.
 fn plays() -> impl Iterator<Item = &'static Play> {
     [

@@ -5,46 +5,35 @@ use super::super::truth::Family;
 use super::{Play, Stage};
 
 pub(super) const PLAYS: &[Play] = &[
-    play(
+    Play::of(
+        Family::PortForward,
         "port-forward to a database",
         &["PF-1"],
         &["T1090", "T1572"],
         forwarded,
     ),
-    play(
+    Play::of(
+        Family::PortForward,
         "proxy into an internal service",
         &["PF-2"],
         &["T1090"],
         proxied,
     ),
-    play(
+    Play::of(
+        Family::PortForward,
         "command at the kubelet through nodes/proxy",
         &["KUBELET-2", "KUBELET-1"],
         &["T1609", "T1611"],
         kubelet_command,
     ),
-    play(
+    Play::of(
+        Family::PortForward,
         "pods listed at the kubelet through nodes/proxy",
         &["KUBELET-1"],
         &["T1613"],
         kubelet_read,
     ),
 ];
-
-const fn play(
-    name: &'static str,
-    rows: &'static [&'static str],
-    attack: &'static [&'static str],
-    run: fn(&mut Stage<'_>),
-) -> Play {
-    Play {
-        name,
-        family: Family::PortForward,
-        rows,
-        attack,
-        run,
-    }
-}
 
 fn forwarded(s: &mut Stage<'_>) {
     let client = s.insider();

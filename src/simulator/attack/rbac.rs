@@ -9,37 +9,43 @@ use super::super::truth::Family;
 use super::{Play, Stage};
 
 pub(super) const ESCALATION: &[Play] = &[
-    play(
+    Play::of(
+        Family::RbacEscalation,
         "cluster role with everything",
         &["RBAC-3"],
         &["T1098.006"],
         wildcard,
     ),
-    play(
+    Play::of(
+        Family::RbacEscalation,
         "role that may escalate and bind",
         &["RBAC-2"],
         &["T1098.006"],
         escalate,
     ),
-    play(
+    Play::of(
+        Family::RbacEscalation,
         "grant of a namespace's admin role to oneself",
         &["RBAC-1", "RBAC-16"],
         &["T1098.006"],
         self_grant,
     ),
-    play(
+    Play::of(
+        Family::RbacEscalation,
         "rules aggregated into view",
         &["RBAC-18"],
         &["T1098.006"],
         aggregation,
     ),
-    play(
+    Play::of(
+        Family::RbacEscalation,
         "built-in role changed",
         &["RBAC-9"],
         &["T1098.006"],
         system_role,
     ),
-    play(
+    Play::of(
+        Family::RbacEscalation,
         "escalation refused by RBAC",
         &["RBAC-15"],
         &["T1098.006"],
@@ -70,30 +76,12 @@ pub(super) const BINDINGS: &[Play] = &[
     ),
 ];
 
-const fn play(
-    name: &'static str,
-    rows: &'static [&'static str],
-    attack: &'static [&'static str],
-    run: fn(&mut Stage<'_>),
-) -> Play {
-    Play {
-        name,
-        family: Family::RbacEscalation,
-        rows,
-        attack,
-        run,
-    }
-}
-
 const fn binding(
     name: &'static str,
     rows: &'static [&'static str],
     run: fn(&mut Stage<'_>),
 ) -> Play {
-    Play {
-        family: Family::ClusterRoleBinding,
-        ..play(name, rows, &["T1098.006"], run)
-    }
+    Play::of(Family::ClusterRoleBinding, name, rows, &["T1098.006"], run)
 }
 
 const CREATE: &str = "fieldManager=kubectl-create&fieldValidation=Strict";

@@ -5,46 +5,35 @@ use super::super::truth::Family;
 use super::{ADMIN_REASON, Play, Stage};
 
 pub(super) const PLAYS: &[Play] = &[
-    play(
+    Play::of(
+        Family::SourceIp,
         "person's credential from a foreign network",
         &["IP-1"],
         &["T1078", "T1133"],
         foreign,
     ),
-    play(
+    Play::of(
+        Family::SourceIp,
         "service account's token from the internet",
         &["IP-3", "IP-6", "IP-1"],
         &["T1528", "T1078"],
         token_outside,
     ),
-    play(
+    Play::of(
+        Family::SourceIp,
         "one credential from many networks",
         &["IP-5", "IP-1"],
         &["T1528", "T1550.001"],
         many_networks,
     ),
-    play(
+    Play::of(
+        Family::SourceIp,
         "forged address before a foreign one",
         &["IP-1"],
         &["T1078"],
         forged,
     ),
 ];
-
-const fn play(
-    name: &'static str,
-    rows: &'static [&'static str],
-    attack: &'static [&'static str],
-    run: fn(&mut Stage<'_>),
-) -> Play {
-    Play {
-        name,
-        family: Family::SourceIp,
-        rows,
-        attack,
-        run,
-    }
-}
 
 const KUBECTL: &str = "kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0";
 
