@@ -254,6 +254,9 @@ def digest(file):
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+LEAST_QUOTA = 4 << 20
+
+
 def memory(archive):
     """Peak memory by size, in MiB."""
     sizes = []
@@ -263,8 +266,11 @@ def memory(archive):
     big = repeated(archive, 4)
     sizes.append((big, measure.run(lanner(big, 2), TWO, path("memory.out")).memory))
     text = ", ".join(f"{peak:.0f} MiB at {os.path.getsize(file) / (1 << 20):,.0f} MiB" for file, peak in sizes)
+    # What is left when open alerts and incidents may hold next to nothing.
+    least = ["env", f"LANNER__ALERT__MEMORY_QUOTA={LEAST_QUOTA}", *lanner(big, 2)]
+    peak = measure.run(least, TWO, path("memory.out")).memory
     os.remove(big)
-    return text
+    return f"{text}; {peak:.0f} MiB at the last with a memory-quota of {LEAST_QUOTA >> 20} MiB"
 
 
 def line_tools(archive):

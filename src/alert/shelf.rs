@@ -25,8 +25,8 @@ pub struct Shelf {
     text: Text,
     alerts: Vec<Kept>,
     incidents: Vec<KeptIncident>,
-    /// By the fingerprint of an alert: the incidents that it is a step of, and when.
-    steps: HashMap<u128, Vec<StepOf>>,
+    /// Of which incidents alerts are steps, and when; by the alert's fingerprint once it is asked for.
+    steps: Vec<StepOf>,
     about: Vec<About>,
     /// Places in `about`, by the detector's id.
     known: HashMap<String, u32>,
@@ -57,6 +57,7 @@ struct KeptIncident {
 
 #[derive(Debug)]
 struct StepOf {
+    fingerprint: u128,
     incident: (Option<Timestamp>, u128),
     first_seen: Option<Timestamp>,
     last_seen: Option<Timestamp>,
@@ -164,7 +165,8 @@ impl Shelf {
         let id = number(closing.id());
         let first = closing.steps().filter_map(|(_, first, _)| first).min();
         for (fingerprint, first_seen, last_seen) in closing.steps() {
-            self.steps.entry(fingerprint).or_default().push(StepOf {
+            self.steps.push(StepOf {
+                fingerprint,
                 incident: (first, id),
                 first_seen,
                 last_seen,
@@ -176,8 +178,8 @@ impl Shelf {
     pub fn put_incident(&mut self, incident: &Incident) -> io::Result<()> {
         let id = number(&incident.id);
         for step in &incident.steps {
-            let of = self.steps.entry(number(&step.fingerprint)).or_default();
-            of.push(StepOf {
+            self.steps.push(StepOf {
+                fingerprint: number(&step.fingerprint),
                 incident: (incident.first_seen, id),
                 first_seen: step.first_seen,
                 last_seen: step.last_seen,
@@ -213,7 +215,9 @@ impl Shelf {
     /// Gives the JSON of every alert, as [`Alert`] is serialised, in the order of time, each with its
     /// incident as it turned out to be.
     pub fn alerts(&mut self, mut print: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        self.alerts.sort_by_key(|kept| (kept.first_seen, kept.id));
+        self.alerts
+            .sort_unstable_by_key(|kept| (kept.first_seen, kept.id));
+        self.steps.sort_unstable_by_key(|step| step.fingerprint);
         let (mut parts, mut json) = (Vec::new(), Vec::new());
         for kept in &self.alerts {
             let [identity, middle, rest] = kept.lengths.map(|length| length as usize);
@@ -242,12 +246,15 @@ impl Shelf {
     }
 }
 
-/// The first of the incidents that the alert began within.
-fn incident_of(steps: &HashMap<u128, Vec<StepOf>>, kept: &Kept) -> Option<u128> {
-    let of = steps.get(&kept.fingerprint)?;
-    let within =
-        |step: &&StepOf| step.first_seen <= kept.first_seen && kept.first_seen <= step.last_seen;
-    let first = of.iter().filter(within).map(|step| step.incident).min()?;
+/// The first of the incidents that the alert began within. `steps` are in the order of fingerprints.
+fn incident_of(steps: &[StepOf], kept: &Kept) -> Option<u128> {
+    let from = steps.partition_point(|step| step.fingerprint < kept.fingerprint);
+    let first = steps[from..]
+        .iter()
+        .take_while(|step| step.fingerprint == kept.fingerprint)
+        .filter(|step| step.first_seen <= kept.first_seen && kept.first_seen <= step.last_seen)
+        .map(|step| step.incident)
+        .min()?;
     Some(first.1)
 }
 
