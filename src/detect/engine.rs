@@ -442,6 +442,7 @@ pub(super) fn make_match(
                 scope.extend_from_slice(view.origin.cluster.as_bytes());
                 digest_of(&scope, &texts(view, &habit.key))
             }),
+        usual: false,
         summary: detector.summary.render(|field| view.field(field)),
         known,
         note: None,

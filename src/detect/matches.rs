@@ -282,6 +282,9 @@ pub struct Match {
     pub state: StateKey,
     /// Of the habit that the match may be.
     pub habit: Option<Digest128>,
+    /// A finding that wakes nobody, of a kind that the actor had on days before, by the same program
+    /// from the same place: see [`super::order::Judge`].
+    pub usual: bool,
     /// The rendered summary.
     pub summary: String,
     /// What the ordered half needs to ask the inventory, where the detector names facts of it.

@@ -20,7 +20,7 @@ use super::scratch::Counts;
 use super::spec::NewKey;
 use super::state::absence::{self, Absence};
 use super::state::first_seen::{self, Answer, FirstSeen};
-use super::state::habit::{HABIT, Habits};
+use super::state::habit::{HABIT, Habits, MARGIN_SECS, NIGHT_SECS};
 use super::state::held::Held;
 use super::state::recall::Recall;
 use super::state::requests::Requests;
@@ -32,6 +32,7 @@ use super::state::threshold::Thresholds;
 use super::state::unsure::Unsure;
 use crate::alert::Severity;
 use crate::event::Truth;
+use crate::event::agent::product;
 
 /// What became of a match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -191,6 +192,9 @@ impl Judge {
             self.reuse(engine, &occurrence);
         }
         let mut judgement = self.decide(engine, found);
+        if judgement.outcome == Outcome::Alert && judgement.found.severity <= Severity::Low {
+            judgement.found.usual = self.is_usual(engine, &judgement.found);
+        }
         if judgement.outcome == Outcome::Alert
             && let Some(effect) = self.inventory.effect_of(occurrence.request.0)
         {
@@ -315,7 +319,7 @@ impl Judge {
         };
         let reason = match found.habit {
             Some(key) if outcome == Outcome::Alert => {
-                let days = self.habits.ask(key, occurrence.owner, time);
+                let days = self.habits.ask(key, occurrence.owner, time, MARGIN_SECS);
                 if days >= HABIT {
                     found.severity = found.severity.min(Severity::Low);
                     format!("{reason} The same was seen on {days} days before.")
@@ -334,6 +338,26 @@ impl Judge {
             outcome,
             reason,
         }
+    }
+
+    /// Whether what was found is the actor's everyday work. Who, what, by which program and from where
+    /// belong together: the same by another program or from elsewhere is new.
+    fn is_usual(&mut self, engine: &Engine, found: &Match) -> bool {
+        let occurrence = &found.occurrence;
+        let time = occurrence.clock();
+        let impersonated = occurrence.actor.impersonated.as_deref();
+        let key = Digest128::of([
+            b"usual".as_slice(),
+            &engine.detector(found.detector).digest.bytes(),
+            occurrence.cluster.as_bytes(),
+            occurrence.actor.user.as_bytes(),
+            impersonated.unwrap_or_default().as_bytes(),
+            product(&occurrence.user_agent)
+                .to_ascii_lowercase()
+                .as_bytes(),
+            occurrence.came_from.as_bytes(),
+        ]);
+        self.habits.ask(key, occurrence.owner, time, NIGHT_SECS) > 0
     }
 
     /// Asks the inventory what the detector wants to be known. Where it is not, says so; else the match

@@ -143,7 +143,7 @@ impl Family {
 }
 
 /// The first product's name, without its version.
-pub(super) fn product(user_agent: &str) -> &str {
+pub(crate) fn product(user_agent: &str) -> &str {
     user_agent
         .trim_start()
         .split(['/', ' ', '('])

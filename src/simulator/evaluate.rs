@@ -3,7 +3,7 @@
 //!
 //! Comes in: the [`Truth`], and the findings, alerts and incidents of a replay of its archive. What
 //! counts as said is what the default route tells people: threats and changes of medium severity and
-//! above. Only the time after [`Truth::attacked_from`] counts, so that what is ordinary was learned.
+//! above, whose alert was notified for this finding or for an earlier one of the same campaign. Only the time after [`Truth::attacked_from`] counts, so that what is ordinary was learned.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -25,6 +25,8 @@ pub struct Finding {
     pub time: Timestamp,
     /// Of its alert.
     pub fingerprint: String,
+    /// Whether it had its alert notified: it opened it, made it graver, or was another actor's.
+    pub notified: bool,
 }
 
 /// The outcome of a scenario.
@@ -149,21 +151,28 @@ pub fn evaluate(
         cluster_days: cluster_days(truth),
         ..Report::default()
     };
-    // Whether each request was told of, or only found.
-    let mut found: HashMap<(&str, &str), (bool, Timestamp)> = HashMap::new();
-    for finding in findings {
-        let key = (finding.cluster.as_str(), finding.audit_id.as_str());
-        let told = is_told(finding.kind, finding.severity);
-        let entry = found.entry(key).or_insert((told, finding.time));
-        if told && (!entry.0 || finding.time < entry.1) {
-            *entry = (true, finding.time);
-        }
-    }
     let mut requests: HashMap<(&str, &str), &Campaign> = HashMap::new();
     for campaign in &truth.campaigns {
         for step in &campaign.steps {
             let key = (campaign.cluster.as_str(), step.audit_id.as_str());
             requests.insert(key, campaign);
+        }
+    }
+    // Whether each request was told of, or only found.
+    let mut found: HashMap<(&str, &str), (bool, Timestamp)> = HashMap::new();
+    // For whom each alert was last notified; who reads it looks no further than that.
+    let mut notified: HashMap<&str, Option<u32>> = HashMap::new();
+    for finding in findings {
+        let key = (finding.cluster.as_str(), finding.audit_id.as_str());
+        let whose = requests.get(&key).map(|campaign| campaign.id);
+        if finding.notified {
+            notified.insert(&finding.fingerprint, whose);
+        }
+        let told = is_told(finding.kind, finding.severity)
+            && notified.get(finding.fingerprint.as_str()) == Some(&whose);
+        let entry = found.entry(key).or_insert((told, finding.time));
+        if told && (!entry.0 || finding.time < entry.1) {
+            *entry = (true, finding.time);
         }
     }
     let attacks = truth.campaigns.iter();
@@ -381,6 +390,7 @@ mod tests {
             severity,
             time: at(hours),
             fingerprint: fingerprint.to_owned(),
+            notified: true,
         }
     }
 
@@ -480,6 +490,21 @@ mod tests {
         assert_eq!(report.false_alarms_per_cluster_day(), 0.5);
         assert_eq!(report.seconds_to_alert, [0]);
         assert_eq!(report.well_held(), 1);
+    }
+
+    #[test]
+    fn what_joins_an_alert_that_others_opened_is_told_to_nobody() {
+        let joins = |opened_by: &str| {
+            let mut findings = [
+                finding(opened_by, 29, Severity::High, "x"),
+                finding("b", 30, Severity::High, "x"),
+            ];
+            findings[1].notified = false;
+            let report = evaluate(&truth(), &findings, &[], &[]);
+            report.techniques["technique 2"].told
+        };
+        assert_eq!(joins("life"), 0);
+        assert_eq!(joins("a"), 1);
     }
 
     #[test]

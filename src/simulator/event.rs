@@ -327,7 +327,15 @@ impl Event {
         let _ = write!(out, "\"authorization.k8s.io/decision\":\"{decision}\"");
         out.push_str(",\"authorization.k8s.io/reason\":");
         quote(out, reason);
-        for (key, value) in &self.annotations {
+        let identity = &self.client.identity;
+        let legacy = identity.secret.iter().flat_map(|secret| {
+            [
+                ("authentication.k8s.io/legacy-token", &identity.name),
+                ("authentication.k8s.io/legacy-token-manual-secret", secret),
+            ]
+        });
+        let others = self.annotations.iter().map(|(key, value)| (*key, value));
+        for (key, value) in others.chain(legacy) {
             let _ = write!(out, ",\"{key}\":");
             quote(out, value);
         }

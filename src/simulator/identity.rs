@@ -10,6 +10,8 @@ use super::rng::Rng;
 pub struct Identity {
     pub name: String,
     json: String,
+    /// The secret that its token lies in, where it is one that never expires.
+    pub secret: Option<String>,
 }
 
 impl Identity {
@@ -50,6 +52,7 @@ impl Identity {
         Arc::new(Identity {
             name: name.to_owned(),
             json,
+            secret: None,
         })
     }
 
@@ -61,6 +64,26 @@ impl Identity {
             .chain(["system:authenticated"])
             .collect();
         Identity::new(name, "", &groups, &[])
+    }
+
+    /// A service account by no token that the log tells of, or by that of a secret.
+    pub fn bearer(
+        rng: &mut Rng,
+        namespace: &str,
+        name: &str,
+        secret: Option<String>,
+    ) -> Arc<Identity> {
+        let groups = [
+            "system:serviceaccounts",
+            &format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated",
+        ];
+        let name = format!("system:serviceaccount:{namespace}:{name}");
+        let identity = Identity::new(&name, &rng.uuid(), &groups, &[]);
+        match Arc::into_inner(identity) {
+            Some(identity) => Arc::new(Identity { secret, ..identity }),
+            None => unreachable!("it was just made"),
+        }
     }
 
     /// A service account by a token bound to a pod.

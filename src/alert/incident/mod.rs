@@ -2,7 +2,17 @@
 //!
 //! Findings come from [`super::group`], each with the traces of its event
 //! ([`crate::event::trace`]). Findings that share a trace within the window are steps of one
-//! incident, over any number of traces in between. [`Incidents`] keeps the open ones, in whatever
+//! incident, over any number of traces in between.
+//!
+//! What wakes nobody (below medium) is a step if the same identity did it from the same address as
+//! something graver. But an insider, or whose credential is stolen, works on the same day as every day,
+//! and a responder who reads a page of deployments overlooks the one that matters. So a finding of a kind
+//! that the actor had on an earlier day, by the same program from the same place ([`Match::usual`]), is a
+//! step only by what the same actor did to the same object, or by a foreign address. It is listed and told
+//! as before, and nothing from medium on is ever left out: frequent abuse stays abuse. In an archive of
+//! one day nothing is usual.
+//!
+//! [`Incidents`] keeps the open ones, in whatever
 //! order findings come; [`Incident`] is what leaves the process, as `lanner/incident/v1`.
 
 mod account;
@@ -18,6 +28,8 @@ use super::{
     Actor, Alert, DetectorRef, Evidence, Kind, ObjectId, SCHEMA as ALERT, Severity, SourceIp,
     Status, redact,
 };
+#[cfg(doc)]
+use crate::detect::matches::Match;
 use crate::event::trace::Trace;
 
 pub use state::{Closing, Delta, Finding, Incidents};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::links::Links;
 use super::steps::{Kept, StepKey, once};
 use super::{Incident, SCHEMA, Step, account};
-use crate::alert::{Alert, Kind, Severity, Status};
+use crate::alert::{Alert, Kind, ObjectId, Severity, Status};
 use crate::detect::matches::{Digest128, DigestHasher, Match};
 use crate::detect::techniques;
 use crate::event::trace::{Role, Tie, Trace, TraceKind};
@@ -263,20 +263,31 @@ impl Open {
             .filter(|(trace, count)| *count > 1 && trace.kind != TraceKind::Alert)
             .map(|(trace, _)| trace.clone())
             .collect();
-        // That an identity came from one address adds nothing to that it was the same.
-        let identities: Vec<Trace> = joined_by
-            .iter()
-            .filter(|trace| trace.kind == TraceKind::Identity)
-            .cloned()
-            .collect();
-        let says_more = |trace: &Trace| {
-            let of = |identity: &Trace| {
-                let rest = trace.value.strip_prefix(identity.value.as_str());
-                rest.is_some_and(|rest| rest.starts_with(" from "))
-            };
-            trace.kind != TraceKind::SharedIdentity || !identities.iter().any(of)
+        // That an identity came from one address, ran in one pod or did two things to one object
+        // adds nothing to that it was the same.
+        let all = joined_by.clone();
+        let known = |actor: &str, from: bool| {
+            all.iter().any(|trace| match trace.kind {
+                TraceKind::Identity => trace.value == actor,
+                TraceKind::SharedIdentity => {
+                    let rest = trace.value.strip_prefix(actor);
+                    from && rest.is_some_and(|rest| rest.starts_with(" from "))
+                }
+                _ => false,
+            })
         };
-        joined_by.retain(says_more);
+        joined_by.retain(|Trace { kind, value }| match kind {
+            TraceKind::SharedIdentity => value
+                .rsplit_once(" from ")
+                .is_none_or(|(actor, _)| !known(actor, false)),
+            TraceKind::Identity => value
+                .strip_suffix(" in a pod")
+                .is_none_or(|actor| !known(actor, false)),
+            TraceKind::Object => value
+                .rsplit_once(" by ")
+                .is_none_or(|(_, actor)| !known(actor, true)),
+            _ => true,
+        });
         let id = self.id.clone().unwrap_or_else(|| self.id());
         Incident {
             schema: SCHEMA.to_owned(),
@@ -658,32 +669,52 @@ fn version(steps: &[Step]) -> String {
 
 /// What ties a finding to others. What nobody is woken for is tied by who did it from where only:
 /// people restart one another's workloads all day, and an object that an intruder touched too must not
-/// make one incident of them all.
+/// make one incident of them all. Nor is that enough where it is the actor's everyday work: who goes
+/// wrong at noon has worked all morning. That is tied by what the actor did to the same object
+/// besides, and by a foreign address.
 fn joining(finding: &Finding<'_>) -> Vec<Tie> {
     let occurrence = &finding.found.occurrence;
     let user = &occurrence.actor.user;
     let told = finding.found.severity >= Severity::Medium;
+    let usual = finding.found.usual && !told;
+    let joins = |kind: TraceKind| match kind {
+        TraceKind::Address => true,
+        TraceKind::SharedIdentity | TraceKind::Credential => !usual,
+        _ => told,
+    };
     let mut joining: Vec<Tie> = occurrence
         .traces
         .iter()
-        .filter(|tie| {
-            told || matches!(
-                tie.trace.kind,
-                TraceKind::SharedIdentity | TraceKind::Credential | TraceKind::Address
-            )
-        })
+        .filter(|tie| joins(tie.trace.kind))
         .cloned()
         .collect();
-    let address = occurrence.source_ip.address.as_deref().unwrap_or_default();
     let acts = |kind, value| Tie {
         trace: Trace { kind, value },
         role: Role::Acts,
     };
-    if !occurrence.traces.is_empty() && !user.is_empty() && !address.is_empty() {
-        joining.push(acts(
-            TraceKind::SharedIdentity,
-            format!("{user} from {address}"),
-        ));
+    // The platform does everyone's work: it acts as nobody.
+    let acted = |tie: &Tie| matches!(tie.role, Role::Acts | Role::Bears);
+    if !user.is_empty() && occurrence.traces.iter().any(acted) {
+        let address = occurrence.source_ip.address.as_deref().unwrap_or_default();
+        if !usual && !address.is_empty() {
+            joining.push(acts(
+                TraceKind::SharedIdentity,
+                format!("{user} from {address}"),
+            ));
+        }
+        let object = &occurrence.object;
+        if (usual || told) && !object.name.is_empty() {
+            let ObjectId {
+                resource,
+                namespace,
+                name,
+                ..
+            } = object;
+            joining.push(acts(
+                TraceKind::Object,
+                format!("{resource} {namespace}/{name} by {user}"),
+            ));
+        }
     }
     if joining.is_empty() {
         joining.push(acts(

@@ -9,7 +9,7 @@ use crate::alert::group::{Cause, Groups, alert_of};
 use crate::decode::RecordPosition;
 use crate::detect::Outcome;
 use crate::detect::matches::{Digest128, Match, Occurrence, StateKey};
-use crate::detect::order::Judgement;
+use crate::detect::order::{Judge, Judgement, Learning};
 use crate::detect::{Detector, Engine, load};
 use crate::event::trace::{Role, Tie, TraceKind};
 use crate::event::{Category, Stage};
@@ -102,6 +102,7 @@ fn tied(
         exception: None,
         group: vec![user.to_owned()],
         habit: None,
+        usual: false,
         state: StateKey::None,
         summary: format!("{user} (203.0.113.9) did {id}"),
         known: None,
@@ -158,6 +159,108 @@ fn what_wakes_nobody_joins_by_who_did_it_from_where() {
     let actors: Vec<_> = closed.iter().map(|incident| &incident.actors[..]).collect();
     assert_eq!(actors, [["bob"], ["eve"]]);
     assert_eq!(closed[1].steps.len(), 2);
+}
+
+/// Everyday work of who goes wrong is no part of it, but what is done to the same thing is, and so is
+/// what is new.
+#[test]
+fn everyday_work_joins_by_the_object_only() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    let web = |found: &mut Match, name: &str| {
+        let occurrence = Arc::get_mut(&mut found.occurrence).expect("nobody else has it");
+        occurrence.object.resource = "deployments".to_owned();
+        occurrence.object.name = name.to_owned();
+    };
+    let mut grave = judgement(&detectors, "pod-privileged", "eve", 0, &[EVE]);
+    web(&mut grave.found, "web");
+    let incident = add(&mut incidents, &detectors, &grave);
+    let address = (TraceKind::Address, "203.0.113.9 with curl");
+    for (seconds, severity, usual, object, traces, joins) in [
+        (60, Severity::Low, true, "api", &[EVE][..], false),
+        (61, Severity::Low, true, "web", &[EVE], true),
+        (62, Severity::Low, false, "api", &[EVE], true),
+        (63, Severity::Medium, true, "db", &[EVE], true),
+        (64, Severity::High, false, "cart", &[EVE, address], true),
+        (65, Severity::Low, true, "other", &[EVE, address], true),
+    ] {
+        let mut next = judgement(&detectors, "port-forward", "eve", seconds, traces);
+        next.found.group = vec![seconds.to_string()];
+        next.found.severity = severity;
+        next.found.usual = usual;
+        web(&mut next.found, object);
+        let joined = add(&mut incidents, &detectors, &next) == incident;
+        assert_eq!(joined, joins, "{seconds}");
+    }
+    let alone = closed(&mut incidents);
+    assert_eq!(alone.len(), 2);
+    let told = alone.iter().find(|incident| incident.steps.len() > 1);
+    let by: Vec<&str> = told.map_or(vec![], |of| {
+        of.joined_by.iter().map(|t| t.value.as_str()).collect()
+    });
+    assert_eq!(by, ["eve", "203.0.113.9 with curl"]);
+}
+
+#[test]
+fn what_was_found_of_the_actor_on_an_earlier_day_is_usual() {
+    let engine = Engine::new(detectors(), Default::default());
+    let mut judge = Judge::new(Learning::Own);
+    let mut usual = |id: &str, user: &str, hours: i64, severity: Severity, agent: &str| {
+        let judgement = judgement(&engine.detectors, id, user, hours * HOUR, &[EVE]);
+        let mut found = judgement.found;
+        let occurrence = Arc::get_mut(&mut found.occurrence).expect("it is new");
+        occurrence.user_agent = agent.to_owned();
+        found.severity = severity;
+        let judged = judge.judge(&engine, found);
+        assert_eq!(judged.outcome, Outcome::Alert);
+        judged.found.usual
+    };
+    let low = Severity::Low;
+    assert!(!usual("pod-exec", "eve", 0, low, "kubectl/v1.32"));
+    assert!(!usual("pod-exec", "eve", 11, low, "kubectl/v1.32"));
+    assert!(usual("pod-exec", "eve", 30, low, "kubectl/v1.33"));
+    assert!(!usual("pod-exec", "eve", 31, low, "curl/8"));
+    assert!(!usual(
+        "pod-exec",
+        "eve",
+        32,
+        Severity::Medium,
+        "kubectl/v1.33"
+    ));
+    assert!(!usual("port-forward", "eve", 30, low, "kubectl/v1.32"));
+    assert!(!usual("pod-exec", "bob", 30, low, "kubectl/v1.32"));
+}
+
+/// The platform fills secrets, and makes pods, for one intruder as for another.
+#[test]
+fn what_the_platform_does_joins_by_what_it_does_it_to() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    let platform = "system:kube-controller-manager";
+    for (seconds, secret) in [(0, "secrets a/token"), (60, "secrets b/token")] {
+        let made = (Role::Made, TraceKind::Object, secret);
+        let took = (Role::Took, TraceKind::Object, secret);
+        let eve = (Role::Acts, TraceKind::Identity, secret);
+        let filled = tied(
+            &detectors,
+            "token-secret-filled",
+            platform,
+            seconds,
+            &[made],
+        );
+        add(&mut incidents, &detectors, &filled);
+        let read = tied(
+            &detectors,
+            "secrets-listed",
+            secret,
+            seconds + 9,
+            &[took, eve],
+        );
+        add(&mut incidents, &detectors, &read);
+    }
+    let closed = closed(&mut incidents);
+    let steps: Vec<usize> = closed.iter().map(|of| of.steps.len()).collect();
+    assert_eq!(steps, [2, 2]);
 }
 
 const EVE: (TraceKind, &str) = (TraceKind::Identity, "eve");
@@ -500,7 +603,14 @@ proptest! {
                     (role, TraceKind::Pod, NAMES[*pod]),
                 ];
                 let at = hours * HOUR + minutes * 60;
-                tied(detectors, IDS[*id], NAMES[*user], at, &traces[..1 + pod % 2])
+                let mut next = tied(detectors, IDS[*id], NAMES[*user], at, &traces[..1 + pod % 2]);
+                if minutes % 3 == 0 {
+                    next.found.severity = Severity::Low;
+                    next.found.usual = minutes % 2 == 0;
+                }
+                let occurrence = Arc::get_mut(&mut next.found.occurrence).expect("it is new");
+                occurrence.object.name = NAMES[(minutes % 5) as usize].to_owned();
+                next
             })
             .collect();
         let run = |order: &[usize]| {

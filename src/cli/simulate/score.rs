@@ -139,6 +139,9 @@ impl Observer for Found<'_> {
         self.incidents.extend(stories);
         let detector = self.engine.detector(judgement.found.detector);
         let alert = alert_of(detector, &judgement, time);
+        let added = self
+            .groups
+            .add(self.engine, &judgement, time, SignedDuration::MAX);
         self.findings.push(Finding {
             cluster: alert.cluster,
             audit_id: occurrence.audit_id.clone(),
@@ -146,9 +149,8 @@ impl Observer for Found<'_> {
             severity: alert.severity,
             time,
             fingerprint: alert.fingerprint,
+            notified: added.cause.is_some(),
         });
-        self.groups
-            .add(self.engine, &judgement, time, SignedDuration::MAX);
     }
 }
 

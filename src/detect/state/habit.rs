@@ -1,8 +1,8 @@
 //! Habits: on how many days something was seen before, so that what a cluster does all the time is
 //! listed and wakes nobody.
 //!
-//! Of each key the last [`DAYS`] days are kept as bits. Days end an hour late for those who ask, so
-//! that events out of order about midnight change no answer.
+//! Of each key the last [`DAYS`] days are kept as bits. Days end late for those who ask, by an hour or
+//! more, so that events out of order about midnight change no answer.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,11 @@ pub const HABIT: u32 = 3;
 const LIMIT: usize = 1 << 17;
 
 const DAY_SECS: i64 = 86_400;
-const MARGIN_SECS: i64 = 3_600;
+/// How late days end for those who ask of habits.
+pub const MARGIN_SECS: i64 = 3_600;
+/// And for those who ask whether it is everyday work: one intrusion may have an evening and the
+/// morning after it.
+pub const NIGHT_SECS: i64 = 12 * 3_600;
 
 #[derive(Debug)]
 pub struct Habits {
@@ -54,10 +58,11 @@ impl Habits {
         }
     }
 
-    /// On how many days before that of `time` the key was seen; remembers it.
-    pub fn ask(&mut self, key: Digest128, owner: Owner, time: Timestamp) -> u32 {
+    /// On how many days before that of `time` the key was seen, where days end `margin` seconds late;
+    /// remembers it.
+    pub fn ask(&mut self, key: Digest128, owner: Owner, time: Timestamp, margin: i64) -> u32 {
         let now = time.as_second();
-        let before = (now - MARGIN_SECS).div_euclid(DAY_SECS);
+        let before = now.saturating_sub(margin).div_euclid(DAY_SECS);
         let known = self.keys.get(&key).map_or(0, |days| days.before(before));
         let seen = Seen {
             key: key.0,
@@ -159,12 +164,25 @@ mod tests {
         let mut habits = Habits::new(false);
         let key = Digest128(1);
         for (hours, before) in [(2, 0), (3, 0), (26, 1), (50, 2), (51, 2), (74, 3), (98, 4)] {
-            assert_eq!(habits.ask(key, 1, at(hours)), before, "{hours}");
+            assert_eq!(
+                habits.ask(key, 1, at(hours), MARGIN_SECS),
+                before,
+                "{hours}"
+            );
         }
         // A month later nothing of it is a habit any more, from the second day on.
-        habits.ask(key, 1, at(24 * 60 + 2));
-        assert_eq!(habits.ask(key, 1, at(24 * 61 + 2)), 1);
-        assert_eq!(habits.ask(Digest128(2), 1, at(98)), 0);
+        habits.ask(key, 1, at(24 * 60 + 2), MARGIN_SECS);
+        assert_eq!(habits.ask(key, 1, at(24 * 61 + 2), MARGIN_SECS), 1);
+        assert_eq!(habits.ask(Digest128(2), 1, at(98), MARGIN_SECS), 0);
+    }
+
+    #[test]
+    fn an_evening_and_the_morning_after_it_are_one_day() {
+        let mut habits = Habits::new(false);
+        let key = Digest128(1);
+        for (hours, before) in [(22, 0), (25, 0), (35, 0), (36, 1), (60, 2)] {
+            assert_eq!(habits.ask(key, 1, at(hours), NIGHT_SECS), before, "{hours}");
+        }
     }
 
     #[test]
@@ -173,9 +191,9 @@ mod tests {
         let answers = |order: [usize; 3]| {
             let mut habits = Habits::new(false);
             let key = Digest128(1);
-            habits.ask(key, 1, at(-70));
-            habits.ask(key, 1, at(-46));
-            let mut told = order.map(|at| (at, habits.ask(key, 1, times[at])));
+            habits.ask(key, 1, at(-70), MARGIN_SECS);
+            habits.ask(key, 1, at(-46), MARGIN_SECS);
+            let mut told = order.map(|at| (at, habits.ask(key, 1, times[at], MARGIN_SECS)));
             told.sort_unstable();
             told
         };
@@ -187,7 +205,7 @@ mod tests {
         let mut habits = Habits::new(true);
         let key = Digest128(7);
         for day in 0..5 {
-            habits.ask(key, 1, at(24 * day + 5));
+            habits.ask(key, 1, at(24 * day + 5), MARGIN_SECS);
         }
         let mut again = Habits::new(false);
         for seen in habits.take_delta().into_iter().rev() {
@@ -198,7 +216,7 @@ mod tests {
             restored.apply(seen);
         }
         for mut state in [habits, again, restored] {
-            assert_eq!(state.ask(key, 1, at(24 * 5 + 5)), 5);
+            assert_eq!(state.ask(key, 1, at(24 * 5 + 5), MARGIN_SECS), 5);
         }
     }
 }

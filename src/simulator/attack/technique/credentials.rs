@@ -6,7 +6,7 @@ use super::super::super::event::Target;
 use super::super::super::identity::Identity;
 use super::super::{ADMIN_REASON, Stage};
 use super::execution::command;
-use super::{ANYONE, Ground, NOT_A_PIPELINE, Technique, Who, create, dull};
+use super::{ANYONE, Account, Ground, NOT_A_PIPELINE, Technique, Who, create, dull};
 
 pub(in super::super) const TECHNIQUES: &[Technique] = &[
     Technique {
@@ -222,7 +222,11 @@ fn lasting_token(s: &mut Stage<'_>, g: &mut Ground) {
         Target::core("secrets").ns(&ns).name(&name),
     );
     s.prepare("reads the token", read);
-    g.account = Some((ns, app));
+    g.account = Some(Account {
+        namespace: ns,
+        name: app,
+        secret: Some(name),
+    });
 }
 
 fn certificate(s: &mut Stage<'_>, g: &mut Ground) {

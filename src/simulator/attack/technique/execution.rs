@@ -271,19 +271,11 @@ fn proxy(s: &mut Stage<'_>, g: &mut Ground) {
 
 /// The account that earlier acts made, from where the intruder is.
 fn take_over(s: &mut Stage<'_>, g: &mut Ground) {
-    let Some((ns, name)) = g.account.clone() else {
+    let Some(account) = g.account.clone() else {
         return forward(s, g);
     };
-    let identity = super::super::Identity::new(
-        &format!("system:serviceaccount:{ns}:{name}"),
-        &s.rng.uuid(),
-        &[
-            "system:serviceaccounts",
-            &format!("system:serviceaccounts:{ns}"),
-            "system:authenticated",
-        ],
-        &[],
-    );
+    let (ns, name) = (&account.namespace, &account.name);
+    let identity = super::super::Identity::bearer(s.rng, ns, name, account.secret);
     g.client = if g.address.is_empty() {
         s.world.client(&identity, 0, g.agent, ADMIN_REASON)
     } else {

@@ -56,7 +56,16 @@ pub(super) struct Ground {
     pub address: String,
     pub agent: &'static str,
     /// An account that it has made or strengthened.
-    pub account: Option<(String, String)>,
+    pub account: Option<Account>,
+}
+
+/// A service account in an intruder's hands.
+#[derive(Clone)]
+pub(super) struct Account {
+    pub namespace: String,
+    pub name: String,
+    /// The secret that a token of it lies in.
+    pub secret: Option<String>,
 }
 
 impl Ground {

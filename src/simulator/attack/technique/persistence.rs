@@ -6,7 +6,7 @@ use super::super::super::body;
 use super::super::super::event::Target;
 use super::super::Stage;
 use super::workload::plant;
-use super::{ANYONE, Ground, NOT_A_PIPELINE, Technique, Who, dull, make};
+use super::{ANYONE, Account, Ground, NOT_A_PIPELINE, Technique, Who, dull, make};
 
 pub(in super::super) const TECHNIQUES: &[Technique] = &[
     Technique {
@@ -59,7 +59,11 @@ fn account(s: &mut Stage<'_>, g: &mut Ground) {
     .to_string();
     let event = make(s, g, Target::rbac("clusterrolebindings"), &name, binding);
     s.strike("makes it administrator", event);
-    g.account = Some((ns.to_owned(), name));
+    g.account = Some(Account {
+        namespace: ns.to_owned(),
+        name,
+        secret: None,
+    });
 }
 
 const PAYLOADS: [&str; 4] = [

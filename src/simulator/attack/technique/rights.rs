@@ -6,7 +6,7 @@ use super::super::super::body;
 use super::super::super::event::Target;
 use super::super::super::site::ADMIN_GROUP;
 use super::super::Stage;
-use super::{ANYONE, Ground, Technique, dull, make};
+use super::{ANYONE, Account, Ground, Technique, dull, make};
 
 pub(in super::super) const TECHNIQUES: &[Technique] = &[
     Technique {
@@ -51,7 +51,11 @@ fn subject(s: &mut Stage<'_>, g: &mut Ground) -> Value {
         body::user_subject(&g.client.identity.name)
     } else if s.rng.chance(0.5) {
         let (ns, app, _) = s.victim();
-        g.account = Some((ns.clone(), app.clone()));
+        g.account = Some(Account {
+            namespace: ns.clone(),
+            name: app.clone(),
+            secret: None,
+        });
         body::account_subject(&ns, &app)
     } else {
         body::user_subject(&format!("helpdesk-{}@example.com", s.rng.suffix(3)))
