@@ -128,8 +128,11 @@ pub struct World {
     pool: usize,
     /// Nodes that there ever were.
     pub numbered: usize,
-    /// Workloads that an intruder has the token of: no two are told apart who hold the same one.
-    pub broken_into: Vec<usize>,
+    /// Workloads that an intruder has the token of, and workloads whose pods one reached into, each
+    /// with the campaign. Nobody could tell apart two of whom one reaches into the pod that the other
+    /// acts from.
+    pub broken_into: Vec<(u32, usize)>,
+    pub reached: Vec<(u32, usize)>,
     pub pipeline_broken_into: bool,
     revision: u64,
 }
@@ -187,6 +190,7 @@ impl World {
             pool: 0,
             numbered: spec.nodes,
             broken_into: Vec::new(),
+            reached: Vec::new(),
             pipeline_broken_into: false,
             revision: 4_000_000 + rng.below(90_000_000) as u64,
             spec,

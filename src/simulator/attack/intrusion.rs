@@ -213,15 +213,19 @@ fn foothold(s: &mut Stage<'_>) -> (&'static str, Ground) {
 /// A workload's account, by a token bound to one of its pods.
 fn account(s: &mut Stage<'_>) -> std::sync::Arc<Identity> {
     let apps = 0..s.world.apps.len();
-    let whole: Vec<usize> = apps
+    let not_of = |taken: &[(u32, usize)], app: &usize| taken.iter().all(|(_, of)| of != app);
+    let mut whole: Vec<usize> = apps
         .clone()
-        .filter(|app| !s.world.broken_into.contains(app))
+        .filter(|app| not_of(&s.world.broken_into, app))
         .collect();
+    if whole.iter().any(|app| not_of(&s.world.reached, app)) {
+        whole.retain(|app| not_of(&s.world.reached, app));
+    }
     let place = match whole.as_slice() {
         [] => s.rng.below(apps.len()),
         whole => *s.rng.pick(whole),
     };
-    s.world.broken_into.push(place);
+    s.world.broken_into.push((s.id, place));
     let app = &s.world.apps[place];
     let pod = &app.pods[0];
     let node = s.world.nodes[pod.node].name.clone();

@@ -127,6 +127,7 @@ impl Attackers {
                 now: at,
                 actor,
                 id: truth.campaigns.len() as u32,
+                attacks: verdict == Verdict::Attack,
                 rng: &mut self.rng,
                 world,
                 end,
@@ -191,6 +192,7 @@ pub(crate) struct Stage<'a> {
     pace: f64,
     actor: Person,
     id: u32,
+    attacks: bool,
     /// What would come after it never happens.
     end: Timestamp,
     act: u32,
@@ -236,9 +238,23 @@ impl Stage<'_> {
         }
     }
 
-    /// Someone's pod: namespace, workload and name.
+    /// Someone's pod: namespace, workload and name. Intruders stay out of one another's; who works
+    /// there for good reasons does not.
     pub fn victim(&mut self) -> (String, String, String) {
-        let app = self.rng.pick(&self.world.apps);
+        let free: Vec<usize> = (0..self.world.apps.len())
+            .filter(|app| {
+                let others = |(by, of): &(u32, usize)| *by != self.id && of == app;
+                !self.attacks || !self.world.broken_into.iter().any(others)
+            })
+            .collect();
+        let place = match free.as_slice() {
+            [] => self.rng.below(self.world.apps.len()),
+            free => *self.rng.pick(free),
+        };
+        if self.attacks {
+            self.world.reached.push((self.id, place));
+        }
+        let app = &self.world.apps[place];
         let pod = self.rng.pick(&app.pods);
         (app.namespace.clone(), app.name.clone(), pod.name.clone())
     }
