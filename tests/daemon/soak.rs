@@ -113,12 +113,12 @@ async fn soak(plan: Plan) {
             continue;
         }
         samples.push(sample(&daemon, began, &text));
+        curve::write(&out, &samples).expect("the curves are written");
         if samples.len() % plan.breaks == 0 {
             broken += emulator.drop_connections();
         }
     }
     let (published, truth) = traffic.join().expect("no panic");
-    curve::write(&out, &samples).expect("the curves are written");
 
     let until = Instant::now();
     let last = loop {
