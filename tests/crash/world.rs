@@ -342,6 +342,8 @@ receivers = ["webhook.incidents"]
             "at",
             "sequence",
             "ids",
+            // The bytes of what is told, which follow those.
+            "held",
             "requests",
             "reused",
             "pending",
