@@ -135,6 +135,24 @@ async fn dropped_connections_lose_nothing_and_repeat_nothing() {
     emulator.shutdown().await;
 }
 
+/// A line that breaks again and again costs a short pause each time, as long as something was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_keep_breaking_are_opened_anew_without_growing_pauses() {
+    let emulator = emulator(1).await;
+    let mut config = config(&emulator);
+    // The tenth pause would be of two minutes, which nobody waits for here.
+    config.pace.backoff = Duration::from_secs(600);
+    let mut reading = Reading::start(config, HashMap::new());
+    for round in 0..12 {
+        publish(&emulator, "0", round * 5..(round + 1) * 5);
+        reading.until_count((round + 1) * 5).await;
+        emulator.drop_connections();
+    }
+    assert_eq!(reading.read["0"], events(0..60));
+    reading.stop().await;
+    emulator.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_link_is_said_and_read_on() {
     let emulator = emulator(1).await;

@@ -101,7 +101,7 @@ impl PartitionReader {
     async fn attempt(&mut self, delays: &mut Delays) -> bool {
         let connector = Arc::clone(&self.connector);
         let pace = connector.config().pace;
-        let began = Instant::now();
+        let (began, from) = (Instant::now(), self.position);
         let (client, reading) = self.connect_and_read().await;
         let goodbye = async {
             if let Some(client) = client {
@@ -112,8 +112,9 @@ impl PartitionReader {
             goodbye.await;
             return false;
         };
-        // What was read for a while has earned a quick next attempt.
-        if began.elapsed() > pace.stall {
+        // What was read has earned a quick next attempt, but not a race with who takes the partition.
+        let has_read = self.position != from && error.fault != Fault::Stolen;
+        if has_read || began.elapsed() > pace.stall {
             *delays = connector.delays();
         }
         let delay = delays.next().unwrap_or(pace.backoff);
