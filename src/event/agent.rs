@@ -15,6 +15,8 @@ pub enum Family {
     GoDefault,
     Offensive,
     Browser,
+    /// What people and pipelines deploy and look around with.
+    Tool,
     /// Anything else: mostly a component that names itself.
     Component,
 }
@@ -65,6 +67,29 @@ const SCRIPTED: [&str; 44] = [
     "undici",
     "wget",
     "xh",
+];
+
+/// First products of tools that people and pipelines deploy and look around with, in lower case. No
+/// component of the platform calls itself so.
+const TOOLS: [&str; 18] = [
+    "ansible",
+    "argocd",
+    "flux",
+    "freelens",
+    "hashicorp",
+    "headlamp",
+    "helm",
+    "helmfile",
+    "kapp",
+    "kubelogin",
+    "kustomize",
+    "octant",
+    "openlens",
+    "pulumi",
+    "skaffold",
+    "stern",
+    "terraform",
+    "tilt",
 ];
 
 /// Parts of the names of tools that attack, enumerate or steal, in lower case.
@@ -138,6 +163,9 @@ impl Family {
         if product == "mozilla" || product == "opera" {
             return Family::Browser;
         }
+        if TOOLS.contains(&product) {
+            return Family::Tool;
+        }
         Family::Component
     }
 }
@@ -181,7 +209,10 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
     facts.set(Fact::AgentBrowser, family == Family::Browser);
     facts.set(
         Fact::AgentTool,
-        !matches!(family, Family::Component | Family::GoDefault),
+        !matches!(
+            family,
+            Family::Component | Family::GoDefault | Family::Tool
+        ),
     );
     facts.set(Fact::AgentTruncated, agent.ends_with("...TRUNCATED"));
     facts.set(Fact::AgentMissing, family == Family::Missing);
@@ -237,6 +268,12 @@ mod tests {
             ("Kali Linux tool", Family::Offensive),
             ("metrics-server/v0.7.0", Family::Component),
             ("nodejs-operator/1.0", Family::Component),
+            ("Helm/3.17.3", Family::Tool),
+            (
+                "HashiCorp/1.0 Terraform/1.12.2 terraform-provider-kubernetes/2.38",
+                Family::Tool,
+            ),
+            ("helm-controller/v1.4.0", Family::Component),
         ] {
             assert_eq!(Family::of(agent), family, "{agent}");
         }
