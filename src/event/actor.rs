@@ -157,7 +157,9 @@ fn platform(view: &View<'_>) -> Truth {
             .is_some_and(|client| view.site.lists.trusted_hops.contains(client));
     let own_client = match view.family() {
         agent::Family::Component | agent::Family::GoDefault => true,
-        agent::Family::Kubectl | agent::Family::Tool => kind == Kind::Aks && from_control_plane,
+        agent::Family::Kubectl | agent::Family::Deploying => {
+            kind == Kind::Aks && from_control_plane
+        }
         _ => false,
     };
     (inside && own_client).into()

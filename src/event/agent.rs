@@ -15,8 +15,8 @@ pub enum Family {
     GoDefault,
     Offensive,
     Browser,
-    /// What people and pipelines deploy and look around with.
-    Tool,
+    /// What pipelines deploy with, and people too.
+    Deploying,
     /// Anything else: mostly a component that names itself.
     Component,
 }
@@ -69,25 +69,19 @@ const SCRIPTED: [&str; 44] = [
     "xh",
 ];
 
-/// First products of tools that people and pipelines deploy and look around with, in lower case. No
-/// component of the platform calls itself so.
-const TOOLS: [&str; 18] = [
+/// First products of tools that pipelines and people deploy with, in lower case. No component of the
+/// platform calls itself so.
+const DEPLOYING: [&str; 12] = [
     "ansible",
     "argocd",
     "flux",
-    "freelens",
     "hashicorp",
-    "headlamp",
     "helm",
     "helmfile",
     "kapp",
-    "kubelogin",
     "kustomize",
-    "octant",
-    "openlens",
     "pulumi",
     "skaffold",
-    "stern",
     "terraform",
     "tilt",
 ];
@@ -143,8 +137,10 @@ impl Family {
         let product = product(&agent);
         if product.starts_with("kubectl")
             || product == "oc"
-            || product == "k9s"
-            || product == "lens"
+            || matches!(
+                product,
+                "k9s" | "lens" | "freelens" | "openlens" | "headlamp" | "octant" | "stern"
+            )
         {
             return Family::Kubectl;
         }
@@ -163,8 +159,8 @@ impl Family {
         if product == "mozilla" || product == "opera" {
             return Family::Browser;
         }
-        if TOOLS.contains(&product) {
-            return Family::Tool;
+        if DEPLOYING.contains(&product) {
+            return Family::Deploying;
         }
         Family::Component
     }
@@ -211,7 +207,7 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
         Fact::AgentTool,
         !matches!(
             family,
-            Family::Component | Family::GoDefault | Family::Tool
+            Family::Component | Family::GoDefault | Family::Deploying
         ),
     );
     facts.set(Fact::AgentTruncated, agent.ends_with("...TRUNCATED"));
@@ -268,12 +264,13 @@ mod tests {
             ("Kali Linux tool", Family::Offensive),
             ("metrics-server/v0.7.0", Family::Component),
             ("nodejs-operator/1.0", Family::Component),
-            ("Helm/3.17.3", Family::Tool),
+            ("Helm/3.17.3", Family::Deploying),
             (
                 "HashiCorp/1.0 Terraform/1.12.2 terraform-provider-kubernetes/2.38",
-                Family::Tool,
+                Family::Deploying,
             ),
             ("helm-controller/v1.4.0", Family::Component),
+            ("stern/v1.32.0", Family::Kubectl),
         ] {
             assert_eq!(Family::of(agent), family, "{agent}");
         }
