@@ -344,6 +344,7 @@ receivers = ["webhook.incidents"]
             "ids",
             // The bytes of what is told, which follow those.
             "held",
+            "bytes",
             "requests",
             "reused",
             "pending",
