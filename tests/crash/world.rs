@@ -348,7 +348,6 @@ receivers = ["webhook.incidents"]
             // FIXME: after a damaged database, what is everyday work may be judged otherwise, and with it
             // one tie of an incident.
             "by_tie",
-            "count",
             "requests",
             "reused",
             "pending",
