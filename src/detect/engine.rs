@@ -9,7 +9,7 @@ use super::detector::{Detector, Matcher, StateSpec};
 use super::index::{Candidates, DetectorIndex, Index};
 use super::inventory::known::Query;
 use super::inventory::lesson;
-use super::matches::{self, Digest128, Match, Occurrence, Place, StateKey, elements, texts};
+use super::matches::{Digest128, Match, Occurrence, Place, StateKey, elements, texts};
 use super::scratch::Scratch;
 use super::sequence::Followers;
 use super::state::first_seen;
@@ -160,7 +160,6 @@ impl Engine {
             return;
         }
         let told = event.time().or(origin.time);
-        let time = place.clock.time(told);
         let mut occurrence = None;
         let mut blinded = Vec::new();
         let unreadable =
@@ -194,7 +193,7 @@ impl Engine {
             if when.as_ref().is_some_and(|when| !when.holds(view)) {
                 continue;
             }
-            let Some(state) = state_key(detector, index, view, time, scratch) else {
+            let Some(state) = state_key(detector, index, view, scratch) else {
                 continue;
             };
             let occurrence =
@@ -235,7 +234,6 @@ impl Engine {
         let of_line = LineView::new(line);
         let view = View::of_line(&event, of_line, origin, sites.of(&origin.cluster));
         let told = line::time(line, origin.time);
-        let time = place.clock.time(told);
         let mut occurrence = None;
         for &index in candidates {
             let detector = self.detector(index);
@@ -245,7 +243,7 @@ impl Engine {
             if view.test(facts, not) == Truth::True
                 && when.as_ref().is_none_or(|when| when.holds(&view))
             {
-                let Some(state) = state_key(detector, index, &view, time, scratch) else {
+                let Some(state) = state_key(detector, index, &view, scratch) else {
                     continue;
                 };
                 let occurrence =
@@ -310,7 +308,6 @@ fn state_key(
     detector: &Detector,
     index: DetectorIndex,
     view: &View<'_>,
-    time: Option<Timestamp>,
     scratch: &mut Scratch,
 ) -> Option<StateKey> {
     if detector
@@ -358,34 +355,11 @@ fn state_key(
             })
         }
         StateSpec::Threshold { .. } | StateSpec::Spike { .. } => {
-            let (fields, distinct, counting) = detector.state.counting()?;
-            let scope = detector.state_hash.to_le_bytes();
-            let Some(field) = distinct else {
-                return Some(StateKey::Count {
-                    key: digest_of(&scope, &texts(view, fields)),
-                    distinct: None,
-                });
-            };
-            let at = time.unwrap_or(Timestamp::UNIX_EPOCH);
-            let hash = scratch.hash(index, view, [fields, std::slice::from_ref(&field)]);
-            // A request with several stages counts when it begins, which may be hours before it ends.
-            // So its begin is never left out, or its end would be taken for it; and its end, which
-            // is none, stands for nothing that comes after it.
-            let long = view.is(Fact::LongRunning);
-            if !long && scratch.repeats(hash, at, counting.window) {
-                return None;
-            }
-            let key = digest_of(&scope, &texts(view, fields));
-            let value = Digest128::of([view.field(field).text().as_bytes()]).0 as u64;
-            // What an exception covers counts for nothing, however often it comes.
-            let ends = long && view.event.stage == Stage::ResponseComplete;
-            if !ends && exception(detector, view, time).is_none() {
-                let owner = matches::owner(&view.origin.cluster, &view.event.user.username);
-                scratch.matched(hash, counting.hit(key, owner, value, at));
-            }
+            let (fields, distinct, _) = detector.state.counting()?;
             Some(StateKey::Count {
-                key,
-                distinct: Some(value),
+                key: digest_of(&detector.state_hash.to_le_bytes(), &texts(view, fields)),
+                distinct: distinct
+                    .map(|field| Digest128::of([view.field(field).text().as_bytes()]).0 as u64),
             })
         }
     }

@@ -162,12 +162,6 @@ impl Judge {
         for (key, events) in counts.first_seen {
             self.first_seen.count(key, events);
         }
-        for hit in counts.thresholds {
-            match hit.spike {
-                true => self.spikes.refresh(hit),
-                false => self.thresholds.refresh(hit),
-            }
-        }
         self.inventory.hear(counts.lessons);
     }
 

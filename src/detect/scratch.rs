@@ -8,14 +8,12 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 
 use ahash::RandomState;
-use jiff::{SignedDuration, Timestamp};
 
 use super::gate::Gate;
 use super::index::DetectorIndex;
 use super::inventory::Lesson;
 use super::matches::Digest128;
 use super::state::recall::Recall;
-use super::state::window::{Hit, stretch};
 use crate::event::{Field, View};
 
 /// Slots of the memory: a power of two. Each is 32 bytes; together they fit a core's cache.
@@ -31,8 +29,6 @@ pub struct Scratch {
     slots: Vec<Slot>,
     /// Slots that have counted in this batch.
     counting: Vec<u32>,
-    /// By the hash of key and value, and the stretch of time.
-    repeats: HashMap<(u64, i64), Repeat, RandomState>,
     counted: HashMap<Digest128, u64, RandomState>,
     /// Hashes of what needs to be a match once a batch.
     once: HashSet<u64, RandomState>,
@@ -49,22 +45,11 @@ struct Slot {
     events: u32,
 }
 
-/// A distinct value of a key that was met in this batch.
-#[derive(Debug)]
-struct Repeat {
-    /// When the last event of it became a match; milliseconds.
-    matched: i64,
-    hit: Hit,
-    again: bool,
-}
-
 /// What a batch counted besides its matches.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Events of a first-seen key.
     pub first_seen: Vec<(Digest128, u64)>,
-    /// Latest events of values that thresholds and spikes met again and again.
-    pub thresholds: Vec<Hit>,
     /// For the inventory.
     pub lessons: Vec<Lesson>,
 }
@@ -77,7 +62,6 @@ impl Scratch {
             hasher: RandomState::new(),
             slots: vec![Slot::default(); SLOTS],
             counting: Vec::new(),
-            repeats: HashMap::default(),
             counted: HashMap::default(),
             once: HashSet::default(),
             lessons: Vec::new(),
@@ -150,40 +134,6 @@ impl Scratch {
         any
     }
 
-    /// Whether an event of a distinct value follows one of the same stretch of time, so that it cannot
-    /// be the one to reach a count; then only its time is remembered.
-    pub(super) fn repeats(&mut self, hash: u64, time: Timestamp, window: SignedDuration) -> bool {
-        if self.recall.is_none() {
-            return false;
-        }
-        let now = time.as_millisecond();
-        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-        match self.repeats.get_mut(&(hash, stretch(now, window))) {
-            Some(repeat) if now >= repeat.matched => {
-                repeat.hit.at = repeat.hit.at.max(now);
-                repeat.again = true;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Remembers a match that counts a distinct value, for [`Scratch::repeats`].
-    pub(super) fn matched(&mut self, hash: u64, hit: Hit) {
-        if self.recall.is_some() {
-            let repeat = self
-                .repeats
-                .entry((hash, stretch(hit.at, hit.window)))
-                .or_insert(Repeat {
-                    matched: hit.at,
-                    hit,
-                    again: false,
-                });
-            // One that comes late makes it begin earlier.
-            repeat.matched = repeat.matched.min(hit.at);
-        }
-    }
-
     /// What was counted in the batch that ends here.
     pub fn take(&mut self) -> Counts {
         for at in self.counting.drain(..) {
@@ -191,18 +141,9 @@ impl Scratch {
         }
         let mut first_seen: Vec<_> = self.counted.drain().collect();
         first_seen.sort_unstable();
-        let mut thresholds: Vec<Hit> = self
-            .repeats
-            .drain()
-            .map(|(_, repeat)| repeat)
-            .filter(|repeat| repeat.again)
-            .map(|repeat| repeat.hit)
-            .collect();
-        thresholds.sort_unstable_by_key(|hit| (hit.key, hit.at, hit.value));
         self.once.clear();
         Counts {
             first_seen,
-            thresholds,
             lessons: std::mem::take(&mut self.lessons),
         }
     }

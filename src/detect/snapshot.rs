@@ -310,18 +310,15 @@ mod tests {
     fn what_one_operator_wrote_in_another_version_costs_the_others_nothing() {
         let engine = engine();
         let mut judge = Judge::durable(Learning::Own);
-        judge.count(super::super::scratch::Counts {
-            thresholds: vec![Hit {
-                key: 7,
-                owner: 1,
-                at: 1_700_000_000_000,
-                value: 1,
-                count: 3,
-                window: 60_000,
-                distinct: true,
-                spike: false,
-            }],
-            ..Default::default()
+        judge.thresholds.apply(Hit {
+            key: 7,
+            owner: 1,
+            at: 1_700_000_000_000,
+            value: 1,
+            count: 3,
+            window: 60_000,
+            distinct: true,
+            spike: false,
         });
         let mut snapshot = judge.snapshot(&engine).expect("written");
         let part = |snapshot: &mut Snapshot, operator: &str| {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use lanner::alert::Alert;
-use lanner::detect::detector::StateSpec;
 use lanner::detect::load;
 use lanner::simulator::score::score;
 use lanner::simulator::{Campaigns, ClusterSpec, Scenario, Simulator, Truth, Verdict};
@@ -71,27 +70,6 @@ impl Stream {
             site,
             truth: simulator.truth().clone(),
         }
-    }
-
-    /// The detectors that count distinct values. Of an event that repeats a value within a batch they
-    /// remember the time and make no finding: how many findings there are depends on where batches
-    /// end, whether there is one does not.
-    pub fn counting_values() -> Vec<String> {
-        let counts_values = |state: &StateSpec| {
-            matches!(
-                state,
-                StateSpec::Threshold {
-                    distinct: Some(_),
-                    ..
-                } | StateSpec::Spike {
-                    distinct: Some(_),
-                    ..
-                }
-            )
-        };
-        let detectors = load::load(&load::shipped(), &[]).expect("the shipped detectors load");
-        let counting = detectors.into_iter().filter(|of| counts_values(&of.state));
-        counting.map(|detector| detector.id).collect()
     }
 
     /// The attacks that no alert shows, in words.

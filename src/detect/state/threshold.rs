@@ -42,17 +42,12 @@ impl Thresholds {
     /// How many the fullest window that holds the event now holds, exactly where that reaches the
     /// count; remembers the event.
     pub fn ask(&mut self, hit: Hit) -> u32 {
-        self.refresh(hit);
-        let window = self.windows.get(&Digest128(hit.key));
-        window.map_or(1, |window| window.fullest_around(&hit, hit.count))
-    }
-
-    /// Remembers an event that cannot be the one to reach the count.
-    pub fn refresh(&mut self, hit: Hit) {
         self.apply(hit);
         if let Some(fresh) = &mut self.fresh {
             fresh.push(hit);
         }
+        let window = self.windows.get(&Digest128(hit.key));
+        window.map_or(1, |window| window.fullest_around(&hit, hit.count))
     }
 
     pub fn apply(&mut self, hit: Hit) {
@@ -159,7 +154,7 @@ mod tests {
         let keys = 2 * KEY_LIMIT;
         ask(&mut state, 1, 0);
         for key in 0..keys {
-            state.refresh(Hit {
+            state.apply(Hit {
                 key: 1 << 100 | key as u128,
                 owner: 99,
                 ..hit(1, 0)
@@ -184,7 +179,7 @@ mod tests {
     fn a_busy_value_neither_fills_the_window_nor_leaves_it() {
         let mut state = Thresholds::new(false);
         for tenth in 0..600 {
-            state.refresh(hit(1, tenth * 100));
+            state.apply(hit(1, tenth * 100));
         }
         assert!(ask(&mut state, 2, 61) < 3);
         assert_eq!(ask(&mut state, 3, 62), 3);

@@ -113,7 +113,10 @@ impl Spikes {
     /// What the match means, given all before it; remembers it.
     pub fn ask(&mut self, ask: &Ask) -> Answer {
         let hit = &ask.hit;
-        self.refresh(*hit);
+        self.apply(*hit);
+        if let Some(fresh) = &mut self.fresh {
+            fresh.push(*hit);
+        }
         let unknown = Habit::default();
         let habit = self.keys.get(&Digest128(hit.key)).unwrap_or(&unknown);
         // A window is held to what was before the span that it starts in: so the answer is the same
@@ -123,14 +126,6 @@ impl Spikes {
         match earlier.is_spike() {
             true => earlier,
             false => habit.compare(ask, span),
-        }
-    }
-
-    /// Remembers an event that cannot be the one to make a spike.
-    pub fn refresh(&mut self, hit: Hit) {
-        self.apply(hit);
-        if let Some(fresh) = &mut self.fresh {
-            fresh.push(hit);
         }
     }
 
