@@ -74,7 +74,7 @@ pub struct Step {
     pub last_seen: Option<Timestamp>,
     /// Findings of this step.
     pub count: u64,
-    /// Audit IDs of its first requests, bounded.
+    /// Audit IDs of its first requests and of its last, bounded.
     pub audit_ids: Vec<String>,
 }
 

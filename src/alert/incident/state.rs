@@ -16,7 +16,7 @@ use super::links::Links;
 use super::steps::{Kept, StepKey, once};
 use super::{Incident, SCHEMA, Step, account};
 use crate::alert::{Alert, Kind, ObjectId, Severity, Status};
-use crate::detect::matches::{Digest128, DigestHasher, Match};
+use crate::detect::matches::{Digest128, DigestHasher, Match, StateKey};
 use crate::detect::techniques;
 use crate::event::trace::{Role, Tie, Trace, TraceKind};
 
@@ -703,7 +703,15 @@ fn joining(finding: &Finding<'_>) -> Vec<Tie> {
             ));
         }
         let object = &occurrence.object;
-        if (usual || told) && !object.name.is_empty() {
+        // Which of many objects was one too many is chance.
+        let of_many = matches!(
+            finding.found.state,
+            StateKey::Count {
+                distinct: Some(_),
+                ..
+            }
+        );
+        if (usual || told) && !of_many && !object.name.is_empty() {
             let ObjectId {
                 resource,
                 namespace,

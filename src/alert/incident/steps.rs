@@ -8,7 +8,7 @@ use super::state::Finding;
 use super::{Step, short};
 use crate::detect::techniques;
 
-/// Audit IDs that one step keeps.
+/// Audit IDs that one step keeps: half of its first, and half of its last.
 const MAX_AUDIT_IDS: usize = 32;
 
 /// The alert's fingerprint, and the actor: an alert that several identities caused is a step of
@@ -33,7 +33,7 @@ pub(super) struct Kept {
     pub step: Step,
     /// Time (nanoseconds) and request of the finding that the step shows.
     shown: (i128, u128),
-    /// Time and request of each audit ID, in their order, so that the first of them are kept.
+    /// Time and request of each audit ID, in their order.
     pub requests: Vec<((i128, u128), String)>,
 }
 
@@ -102,12 +102,15 @@ impl Kept {
     }
 
     fn keep(&mut self, request: (i128, u128), audit_id: impl FnOnce() -> String) {
-        let place = self.requests.binary_search_by_key(&request, |kept| kept.0);
-        if let Err(place) = place
-            && place < MAX_AUDIT_IDS
-        {
-            self.requests.truncate(MAX_AUDIT_IDS - 1);
+        let Err(place) = self.requests.binary_search_by_key(&request, |kept| kept.0) else {
+            return;
+        };
+        let middle = MAX_AUDIT_IDS / 2;
+        if self.requests.len() < MAX_AUDIT_IDS {
             self.requests.insert(place, (request, audit_id()));
+        } else if place != middle {
+            self.requests.insert(place, (request, audit_id()));
+            self.requests.remove(middle);
         }
     }
 }

@@ -192,6 +192,14 @@ fn everyday_work_joins_by_the_object_only() {
         let joined = add(&mut incidents, &detectors, &next) == incident;
         assert_eq!(joined, joins, "{seconds}");
     }
+    // Who deletes everything deletes what they worked on in the morning.
+    let mut deleted = judgement(&detectors, "mass-delete", "eve", 66, &[EVE]);
+    web(&mut deleted.found, "api");
+    deleted.found.state = StateKey::Count {
+        key: Digest128(1),
+        distinct: Some(1),
+    };
+    assert_eq!(add(&mut incidents, &detectors, &deleted), incident);
     let alone = closed(&mut incidents);
     assert_eq!(alone.len(), 2);
     let told = alone.iter().find(|incident| incident.steps.len() > 1);
@@ -199,6 +207,22 @@ fn everyday_work_joins_by_the_object_only() {
         of.joined_by.iter().map(|t| t.value.as_str()).collect()
     });
     assert_eq!(by, ["eve", "203.0.113.9 with curl"]);
+}
+
+#[test]
+fn of_a_long_step_the_first_and_the_last_requests_are_named() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    for at in 0..101 {
+        let shuffled = at * 37 % 101;
+        let next = judgement(&detectors, "pod-exec", "eve", shuffled, &[EVE]);
+        add(&mut incidents, &detectors, &next);
+    }
+    let named: Vec<String> = (0..16)
+        .chain(85..101)
+        .map(|at| format!("pod-exec eve {at}"))
+        .collect();
+    assert_eq!(closed(&mut incidents)[0].steps[0].audit_ids, named);
 }
 
 #[test]
