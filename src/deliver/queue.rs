@@ -3,7 +3,9 @@
 //!
 //! While a receiver fails, only its oldest notification is tried, at growing intervals. If the
 //! failure may lie in that one notification, every other attempt after the third is made with
-//! another one, so that a single alert that upsets a receiver does not hold up the rest.
+//! another one, so that a single alert that upsets a receiver does not hold up the rest. Apart from such
+//! an alert, a receiver gets everything in the order in which it was written, also after a restart: that
+//! an incident is over must not arrive before that it began.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

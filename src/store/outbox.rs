@@ -355,9 +355,6 @@ pub(super) fn counts(connection: &Connection) -> Result<Vec<OutboxCount>, StoreE
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Longest time that a receiver can have asked for, with room to spare.
-const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(2);
-
 /// Reads every row as a delivery would: SQLite's own check is of structure, and one row that cannot
 /// be read would stand in its receiver's way for ever.
 pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
@@ -376,14 +373,12 @@ pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Notifications that wait for a time further off than any delay is: the clock was wrong when they
-/// were put off, and nobody would come back to them.
-pub(super) fn forget_impossible_delays(connection: &Connection) -> Result<(), StoreError> {
-    let now = Timestamp::now();
-    let latest = now.saturating_add(LONGEST_DELAY).unwrap_or(Timestamp::MAX);
+/// A process that starts tries everything at once and in its order, whatever the one before it had put
+/// off, or had put off by a clock that was wrong: else what was said later would arrive first.
+pub(super) fn forget_delays(connection: &Connection) -> Result<(), StoreError> {
     connection.execute(
-        "UPDATE outbox SET due = ?1 WHERE due > ?2",
-        (now.as_millisecond(), latest.as_millisecond()),
+        "UPDATE outbox SET due = ?1 WHERE due > ?1",
+        [Timestamp::now().as_millisecond()],
     )?;
     Ok(())
 }

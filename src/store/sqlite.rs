@@ -271,7 +271,7 @@ pub(super) fn open_whole(database: &Path) -> Result<(Connection, Recovered), Sto
         Recovered::default()
     } else {
         super::outbox::check(&connection)?;
-        super::outbox::forget_impossible_delays(&connection)?;
+        super::outbox::forget_delays(&connection)?;
         recover(&connection)?
     };
     Ok((connection, recovered))

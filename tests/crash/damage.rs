@@ -75,12 +75,15 @@ async fn whatever_is_spoiled_everything_is_told_under_the_same_ids() {
     spoiled(41, 6).await;
 }
 
-/// `LANNER_CASES=300 cargo test --test crash many_spoiled -- --ignored --nocapture`
+/// `LANNER_CASES=300 LANNER_SEED=5 cargo test --test crash many_spoiled -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes long"]
 async fn many_spoiled_stores() {
-    let cases = std::env::var("LANNER_CASES").map_or(300, |text| text.parse().expect("a number"));
-    for seed in 0..cases / 20 {
-        spoiled(100 + seed as u64, 20).await;
+    let number = |name: &str, default: usize| -> usize {
+        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+    };
+    let seed = number("LANNER_SEED", 100);
+    for seed in seed..seed + number("LANNER_CASES", 300).div_ceil(20) {
+        spoiled(seed as u64, 20).await;
     }
 }

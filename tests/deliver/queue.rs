@@ -301,6 +301,26 @@ async fn one_alert_that_upsets_a_receiver_does_not_hold_up_the_rest() {
     assert_eq!(outbox.entries("r")[0].notification_id, "poison");
 }
 
+/// Some of it has been tried in the place of the oldest.
+#[tokio::test]
+async fn after_an_outage_everything_arrives_in_its_order() {
+    let outbox = Outbox::new();
+    let ids = ["a", "b", "c", "d", "e"];
+    for id in ids {
+        outbox.add("r", id, Severity::High);
+    }
+    let down = 8;
+    let server = Server::start(vec![Reply::status(503); down]).await;
+    run_until(&outbox, webhook(&server.url("/")), quick(), 0).await;
+    let requests = server.requests();
+    let tried = |requests: &[crate::http::Request]| -> Vec<String> {
+        let id = |request: &crate::http::Request| request.header("webhook-id").to_owned();
+        requests.iter().map(id).collect()
+    };
+    assert_eq!(tried(&requests[..down])[3..], ["b", "a", "c", "a", "d"]);
+    assert_eq!(tried(&requests[down..]), ids);
+}
+
 #[tokio::test]
 async fn what_is_too_old_is_given_up() {
     let outbox = Outbox::new();
