@@ -8,12 +8,12 @@
 //! something graver. But an insider, or whose credential is stolen, works on the same day as every day,
 //! and a responder who reads a page of deployments overlooks the one that matters. So a finding of a kind
 //! that the actor had on an earlier day, by the same program from the same place ([`Match::usual`]), is a
-//! step only by what the same actor did to the same object, or by a foreign address. It is listed and told
-//! as before, and nothing from medium on is ever left out: frequent abuse stays abuse. In an archive of
-//! one day nothing is usual.
+//! step only by what the same actor did to the same object from the same place, or by a foreign address.
+//! It is listed and told as before, and nothing from medium on is ever left out: frequent abuse stays
+//! abuse. In an archive of one day nothing is usual.
 //!
-//! [`Incidents`] keeps the open ones, in whatever
-//! order findings come; [`Incident`] is what leaves the process, as `lanner/incident/v1`.
+//! [`Incidents`] keeps the open ones, in whatever order findings come; [`Incident`] is what leaves the
+//! process, as `lanner/incident/v1`.
 
 mod account;
 mod links;

@@ -285,7 +285,8 @@ impl Open {
                 .is_none_or(|actor| !known(actor, false)),
             TraceKind::Object => value
                 .rsplit_once(" by ")
-                .is_none_or(|(_, actor)| !known(actor, true)),
+                .and_then(|(_, actor)| actor.rsplit_once(" from "))
+                .is_none_or(|(actor, _)| !known(actor, true)),
             _ => true,
         });
         let id = self.id.clone().unwrap_or_else(|| self.id());
@@ -670,8 +671,8 @@ fn version(steps: &[Step]) -> String {
 /// What ties a finding to others. What nobody is woken for is tied by who did it from where only:
 /// people restart one another's workloads all day, and an object that an intruder touched too must not
 /// make one incident of them all. Nor is that enough where it is the actor's everyday work: who goes
-/// wrong at noon has worked all morning. That is tied by what the actor did to the same object
-/// besides, and by a foreign address.
+/// wrong at noon has worked all morning. That is tied by what the actor did to the same object from
+/// the same place besides, and by a foreign address.
 fn joining(finding: &Finding<'_>) -> Vec<Tie> {
     let occurrence = &finding.found.occurrence;
     let user = &occurrence.actor.user;
@@ -720,7 +721,7 @@ fn joining(finding: &Finding<'_>) -> Vec<Tie> {
             } = object;
             joining.push(acts(
                 TraceKind::Object,
-                format!("{resource} {namespace}/{name} by {user}"),
+                format!("{resource} {namespace}/{name} by {user} from {address}"),
             ));
         }
     }
