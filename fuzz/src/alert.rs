@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lanner::alert::redact::redact;
-use lanner::alert::{
-    Actor, Alert, DetectorRef, Evidence, Kind, ObjectId, SCHEMA, Severity, SourceIp, Status, render,
-};
+use lanner::alert::{Alert, DetectorRef, render};
 use lanner::config::secret::Secret;
 use lanner::deliver::payload;
 use serde_json::Value;
@@ -32,61 +30,16 @@ pub fn of(parts: &[&str]) -> Alert {
             .map(|part| (*part).to_owned())
             .unwrap_or_default()
     };
+    let sample = Alert::sample(&mut text);
     Alert {
-        schema: SCHEMA.to_owned(),
-        id: "0".to_owned(),
-        fingerprint: "0".to_owned(),
-        notification_id: "0-1".to_owned(),
-        incident: None,
+        // A detector's author is no attacker.
         detector: Arc::new(DetectorRef {
-            id: "sample".to_owned(),
-            revision: 1,
-            hash: "0".to_owned(),
             title: "Sample".to_owned(),
-            kind: Kind::Threat,
+            ..DetectorRef::clone(&sample.detector)
         }),
-        severity: Severity::High,
-        status: Status::Open,
-        summary: text(),
-        reason: text(),
-        cluster: text(),
-        cluster_name: text(),
-        first_seen: Some(Timestamp::UNIX_EPOCH),
         last_seen: Some(Timestamp::MAX),
         detected_at: None,
-        count: 2,
-        actor: Actor {
-            user: text(),
-            groups: vec![text(), text()],
-            impersonated: Some(text()),
-            service_account: Some(text()),
-        },
-        source_ip: SourceIp {
-            address: Some(text()),
-            network: Some(text()),
-            class: text(),
-        },
-        user_agent: text(),
-        object: ObjectId {
-            group: text(),
-            resource: text(),
-            subresource: text(),
-            namespace: text(),
-            name: text(),
-        },
-        attack: ["T1609".to_owned()].into(),
-        guide: text().into(),
-        triage: text().into(),
-        remedy: text().into(),
-        references: [text()].into(),
-        evidence: vec![Evidence {
-            audit_id: text(),
-            stage: text(),
-            time: None,
-            source: text(),
-            position: text(),
-            excerpt: text(),
-        }],
+        ..sample
     }
 }
 

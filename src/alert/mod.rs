@@ -243,3 +243,67 @@ pub struct Alert {
     pub references: Arc<[String]>,
     pub evidence: Vec<Evidence>,
 }
+
+impl Alert {
+    /// Something in every field, with `text` for each that may hold what others wrote: to try a template
+    /// or an escape on.
+    pub fn sample(mut text: impl FnMut() -> String) -> Alert {
+        let time = Some(Timestamp::UNIX_EPOCH);
+        Alert {
+            schema: SCHEMA.to_owned(),
+            id: "0".to_owned(),
+            fingerprint: "0".to_owned(),
+            notification_id: "0-1".to_owned(),
+            incident: None,
+            detector: Arc::new(DetectorRef {
+                id: "sample".to_owned(),
+                revision: 1,
+                hash: "0".to_owned(),
+                title: text(),
+                kind: Kind::Threat,
+            }),
+            severity: Severity::High,
+            status: Status::Open,
+            summary: text(),
+            reason: text(),
+            cluster: text(),
+            cluster_name: text(),
+            first_seen: time,
+            last_seen: time,
+            detected_at: time,
+            count: 2,
+            actor: Actor {
+                user: text(),
+                groups: vec![text(), text()],
+                impersonated: Some(text()),
+                service_account: Some(text()),
+            },
+            source_ip: SourceIp {
+                address: Some(text()),
+                network: Some(text()),
+                class: text(),
+            },
+            user_agent: text(),
+            object: ObjectId {
+                group: text(),
+                resource: text(),
+                subresource: text(),
+                namespace: text(),
+                name: text(),
+            },
+            attack: ["T1609".to_owned()].into(),
+            guide: text().into(),
+            triage: text().into(),
+            remedy: text().into(),
+            references: [text()].into(),
+            evidence: vec![Evidence {
+                audit_id: text(),
+                stage: text(),
+                time,
+                source: text(),
+                position: text(),
+                excerpt: text(),
+            }],
+        }
+    }
+}

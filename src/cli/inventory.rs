@@ -138,16 +138,21 @@ fn take(
     file: &Path,
     import: &Import<'_>,
 ) -> anyhow::Result<Imported> {
+    let text = read(file)?;
+    let sites = config.sites();
+    inventory
+        .import(&text, sites.of(import.cluster), import)
+        .with_context(|| format!("{} is not what kubectl writes", file.display()))
+}
+
+/// The text of the file, or of standard input.
+fn read(file: &Path) -> anyhow::Result<String> {
     let text = if file == Path::new("-") {
         io::read_to_string(io::stdin())
     } else {
         std::fs::read_to_string(file)
     };
-    let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
-    let sites = config.sites();
-    inventory
-        .import(&text, sites.of(import.cluster), import)
-        .with_context(|| format!("{} is not what kubectl writes", file.display()))
+    text.with_context(|| format!("{} cannot be read", file.display()))
 }
 
 fn counted(imported: &Imported) -> String {
@@ -200,12 +205,7 @@ fn import(arguments: &ImportArguments) -> anyhow::Result<Exit> {
     // One file after the other: what one lacks the next may have.
     let mut texts = Vec::new();
     for file in &arguments.files {
-        let text = if file == Path::new("-") {
-            io::read_to_string(io::stdin())
-        } else {
-            std::fs::read_to_string(file)
-        };
-        texts.push(text.with_context(|| format!("{} cannot be read", file.display()))?);
+        texts.push(read(file)?);
     }
     let sites = config.sites();
     let inventory = memory.judge.inventory_mut();
@@ -221,14 +221,23 @@ fn import(arguments: &ImportArguments) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-/// The inventory in the store, also beside a running daemon.
-fn recall(config: &Config) -> anyhow::Result<Memory> {
+/// What is in the store, also beside a running daemon, and the id of the cluster that is asked for.
+fn recall(
+    config: Option<&Path>,
+    cluster: Option<&str>,
+) -> anyhow::Result<Result<(Memory, Option<String>), Exit>> {
+    let setup = match load(config) {
+        Ok(setup) => setup,
+        Err(exit) => return Ok(Err(exit)),
+    };
+    let config = setup.config();
     let recovered = Store::peek(&config.store)?;
     let (memory, is_whole) = Memory::recover(&recovered, Learning::Own, None);
     if !is_whole {
         eprintln!("lanner: the state in the store cannot be read whole; what could be is shown");
     }
-    Ok(memory)
+    let cluster = cluster.map(|name| cluster_id(config, name));
+    Ok(Ok((memory, cluster)))
 }
 
 /// What a command answers, in one object.
@@ -241,18 +250,13 @@ struct Answer<'a> {
 }
 
 fn list(arguments: &ListArguments) -> anyhow::Result<Exit> {
-    let setup = match load(arguments.config.as_deref()) {
-        Ok(setup) => setup,
+    let (memory, cluster) = match recall(arguments.config.as_deref(), arguments.cluster.as_deref())?
+    {
+        Ok(recalled) => recalled,
         Err(exit) => return Ok(exit),
     };
-    let config = setup.config();
-    let memory = recall(config)?;
     let inventory = memory.judge.inventory();
-    let wanted = arguments
-        .cluster
-        .as_ref()
-        .map(|name| cluster_id(config, name));
-    let wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
+    let wanted = |name: &str| cluster.as_ref().is_none_or(|wanted| wanted == name);
     let (reaches, rows) = (
         inventory.reaches(wanted),
         inventory.rows(wanted, arguments.kind),
@@ -267,18 +271,13 @@ fn list(arguments: &ListArguments) -> anyhow::Result<Exit> {
 }
 
 fn show(arguments: &ShowArguments) -> anyhow::Result<Exit> {
-    let setup = match load(arguments.config.as_deref()) {
-        Ok(setup) => setup,
+    let (memory, cluster) = match recall(arguments.config.as_deref(), arguments.cluster.as_deref())?
+    {
+        Ok(recalled) => recalled,
         Err(exit) => return Ok(exit),
     };
-    let config = setup.config();
-    let memory = recall(config)?;
     let inventory = memory.judge.inventory();
-    let wanted = arguments
-        .cluster
-        .as_ref()
-        .map(|name| cluster_id(config, name));
-    let wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
+    let wanted = |name: &str| cluster.as_ref().is_none_or(|wanted| wanted == name);
     let what = arguments.what.as_str();
     let subject = match what.split_once(':') {
         Some(("User", name)) => Some(Subject::user(name)),

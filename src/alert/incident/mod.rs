@@ -17,8 +17,10 @@
 
 mod account;
 mod links;
+mod open;
 mod state;
 mod steps;
+mod ties;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -32,7 +34,8 @@ use super::{
 use crate::detect::matches::Match;
 use crate::event::trace::Trace;
 
-pub use state::{Closing, Delta, Finding, Incidents};
+pub use open::Closing;
+pub use state::{Delta, Finding, Incidents};
 
 /// The `schema` of every incident.
 pub const SCHEMA: &str = "lanner/incident/v1";

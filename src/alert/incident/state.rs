@@ -6,28 +6,21 @@
 //! union of stretches nor what joins them depends on the order of their parts; nor do the steps, which
 //! are kept by alert and actor. Everything is bounded: what no longer fits is counted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::links::Links;
-use super::steps::{Kept, StepKey, once};
-use super::{Incident, SCHEMA, Step, account};
-use crate::alert::{Alert, Kind, ObjectId, Severity, Status};
-use crate::detect::matches::{Digest128, DigestHasher, Match, StateKey};
-use crate::detect::techniques;
-use crate::event::trace::{Role, Tie, Trace, TraceKind};
+use super::Incident;
+use super::open::{Closing, Open};
+use super::ties::{digest, joining, of_role};
+use crate::alert::{Alert, Kind};
+use crate::detect::matches::{Digest128, DigestHasher, Match};
+use crate::event::trace::{Role, Tie};
 
 /// Open incidents kept at most; beyond, the one longest without a finding closes.
 const MAX_OPEN: usize = 10_000;
-
-/// Steps that one incident keeps.
-const MAX_STEPS: usize = 128;
-
-/// Ids that an incident was told under before.
-const MAX_TOLD: usize = 16;
 
 type Digests<V> = HashMap<Digest128, V, BuildHasherDefault<DigestHasher>>;
 
@@ -61,42 +54,6 @@ pub struct Incidents {
     evicted: u64,
 }
 
-/// An incident that nothing can join any more.
-#[derive(Debug)]
-pub struct Closing {
-    open: Open,
-}
-
-impl Closing {
-    /// The whole story.
-    pub fn incident(&self) -> Incident {
-        self.open.incident(Status::Closed)
-    }
-
-    /// [`Incident::id`].
-    pub fn id(&mut self) -> &str {
-        self.open.current_id()
-    }
-
-    /// The fingerprint of each step's alert, and when the step was first and last seen.
-    pub fn steps(&self) -> impl Iterator<Item = (u128, Option<Timestamp>, Option<Timestamp>)> {
-        self.open
-            .steps
-            .iter()
-            .map(|(key, kept)| (key.fingerprint, kept.step.first_seen, kept.step.last_seen))
-    }
-
-    /// Those who were told of it, or are to be.
-    pub fn receivers(&self) -> Vec<String> {
-        self.open.receivers.iter().cloned().collect()
-    }
-
-    /// It holds news that its receivers were not told yet.
-    pub fn is_owed(&self) -> bool {
-        self.open.owed
-    }
-}
-
 impl Default for Incidents {
     fn default() -> Incidents {
         Incidents::new(SignedDuration::from_hours(12))
@@ -108,212 +65,6 @@ struct Stretch {
     first: i64,
     last: i64,
     incident: Digest128,
-}
-
-/// An open incident.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Open {
-    cluster: String,
-    cluster_name: String,
-    links: Links,
-    /// Boxed: a node of the map has room for eleven, and most incidents have one or two.
-    steps: BTreeMap<StepKey, Box<Kept>>,
-    /// Findings that were of steps beyond those that are kept.
-    beyond: u64,
-    /// Receivers that take it as an incident.
-    receivers: BTreeSet<String>,
-    told: Told,
-    /// Something is to be told that was not yet.
-    owed: bool,
-    /// The incident's id, while its earliest step stays the same.
-    #[serde(skip)]
-    id: Option<String>,
-    /// What its steps hold in memory.
-    #[serde(skip)]
-    held: usize,
-}
-
-/// What receivers know of an incident.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Told {
-    ids: Vec<String>,
-    sequence: u32,
-    severity: Option<Severity>,
-    /// Wall time, seconds.
-    at: i64,
-}
-
-impl Open {
-    fn severity(&self) -> Option<Severity> {
-        self.steps.values().map(|kept| kept.step.severity).max()
-    }
-
-    /// What settles which of several ids an incident has: its earliest step.
-    fn origin(&self) -> (Option<Timestamp>, u128, &str) {
-        self.steps
-            .iter()
-            .map(|(key, kept)| (kept.step.first_seen, key.fingerprint, key.actor.as_str()))
-            .min()
-            .unwrap_or((None, 0, ""))
-    }
-
-    fn id(&self) -> String {
-        let (time, fingerprint, actor) = self.origin();
-        let time = time.map_or(0, |time| time.as_nanosecond());
-        Digest128::of([
-            b"incident".as_slice(),
-            &time.to_be_bytes(),
-            &fingerprint.to_be_bytes(),
-            actor.as_bytes(),
-        ])
-        .hex()
-    }
-
-    fn add(&mut self, finding: &Finding<'_>) {
-        let key = StepKey::of(finding);
-        let full = self.steps.len() >= MAX_STEPS;
-        match self.steps.get_mut(&key) {
-            Some(kept) => {
-                let before = kept.held();
-                if kept.add(finding) {
-                    self.id = None;
-                }
-                self.held = self.held - before + kept.held();
-            }
-            None if full => self.beyond += 1,
-            None => {
-                let kept = Box::new(Kept::new(finding));
-                self.held += kept.held();
-                self.steps.insert(key, kept);
-                self.id = None;
-            }
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        size_of::<Open>() + self.links.bytes() + self.held
-    }
-
-    /// Counts anew what is in no snapshot.
-    fn count_bytes(&mut self) {
-        self.links.count_bytes();
-        self.held = self.steps.values().map(|kept| kept.held()).sum();
-    }
-
-    /// The id, computed only where the earliest step may be another than before.
-    fn current_id(&mut self) -> &str {
-        if self.id.is_none() {
-            self.id = Some(self.id());
-        }
-        self.id.as_deref().unwrap_or_default()
-    }
-
-    fn absorb(&mut self, other: Open, window: i64) {
-        self.id = None;
-        self.links.absorb(other.links, window);
-        for (key, kept) in other.steps {
-            let full = self.steps.len() >= MAX_STEPS;
-            match self.steps.get_mut(&key) {
-                Some(here) => here.merge(*kept),
-                None if full => self.beyond += kept.step.count,
-                None => {
-                    self.steps.insert(key, kept);
-                }
-            }
-        }
-        self.held = self.steps.values().map(|kept| kept.held()).sum();
-        self.beyond += other.beyond;
-        self.receivers.extend(other.receivers);
-        self.owed |= other.owed;
-        self.told.ids.extend(other.told.ids);
-        self.told.sequence = self.told.sequence.max(other.told.sequence);
-        self.told.severity = self.told.severity.max(other.told.severity);
-        self.told.at = self.told.at.max(other.told.at);
-    }
-
-    fn incident(&self, status: Status) -> Incident {
-        let mut steps: Vec<(&StepKey, Step)> = self
-            .steps
-            .iter()
-            .map(|(key, kept)| {
-                let mut step = kept.step.clone();
-                step.audit_ids = kept
-                    .requests
-                    .iter()
-                    .map(|(_, id)| id)
-                    .filter(|id| !id.is_empty())
-                    .cloned()
-                    .collect();
-                step.audit_ids.dedup();
-                (key, step)
-            })
-            .collect();
-        steps.sort_by(|(a, first), (b, second)| {
-            (first.first_seen, &first.detector, a).cmp(&(second.first_seen, &second.detector, b))
-        });
-        let steps: Vec<Step> = steps.into_iter().map(|(_, step)| step).collect();
-        let mut tactics = once(steps.iter().flat_map(|step| step.tactics.clone()));
-        tactics.sort_by_key(|tactic| techniques::tactic_order(tactic));
-        let mut uses: BTreeMap<&Trace, u64> = BTreeMap::new();
-        for (_, link) in self.links.iter() {
-            *uses.entry(&link.tie.trace).or_default() += link.count;
-        }
-        let mut joined_by: Vec<Trace> = uses
-            .into_iter()
-            .filter(|(trace, count)| *count > 1 && trace.kind != TraceKind::Alert)
-            .map(|(trace, _)| trace.clone())
-            .collect();
-        // That an identity came from one address, ran in one pod or did two things to one object
-        // adds nothing to that it was the same.
-        let all = joined_by.clone();
-        let known = |actor: &str, from: bool| {
-            all.iter().any(|trace| match trace.kind {
-                TraceKind::Identity => trace.value == actor,
-                TraceKind::SharedIdentity => {
-                    let rest = trace.value.strip_prefix(actor);
-                    from && rest.is_some_and(|rest| rest.starts_with(" from "))
-                }
-                _ => false,
-            })
-        };
-        joined_by.retain(|Trace { kind, value }| match kind {
-            TraceKind::SharedIdentity => value
-                .rsplit_once(" from ")
-                .is_none_or(|(actor, _)| !known(actor, false)),
-            TraceKind::Identity => value
-                .strip_suffix(" in a pod")
-                .is_none_or(|actor| !known(actor, false)),
-            TraceKind::Object => value
-                .rsplit_once(" by ")
-                .and_then(|(_, actor)| actor.rsplit_once(" from "))
-                .is_none_or(|(actor, _)| !known(actor, true)),
-            _ => true,
-        });
-        let id = self.id.clone().unwrap_or_else(|| self.id());
-        Incident {
-            schema: SCHEMA.to_owned(),
-            notification_id: format!("{id}-{}-{}", self.told.sequence.max(1), version(&steps)),
-            replaces: once(self.told.ids.iter().filter(|old| **old != id).cloned()),
-            id,
-            severity: self.severity().unwrap_or(Severity::Info),
-            status,
-            summary: account::headline(&steps, &tactics),
-            account: account::paragraph(&steps, &tactics, self.beyond),
-            cluster: self.cluster.clone(),
-            cluster_name: self.cluster_name.clone(),
-            first_seen: steps.iter().filter_map(|step| step.first_seen).min(),
-            last_seen: steps.iter().filter_map(|step| step.last_seen).max(),
-            detected_at: steps.iter().filter_map(|step| step.last_seen).max(),
-            count: steps.iter().map(|step| step.count).sum::<u64>() + self.beyond,
-            actors: once(steps.iter().map(|step| step.actor.clone())),
-            source_ips: once(steps.iter().filter_map(|s| s.source_ip.address.clone())),
-            tactics,
-            attack: once(steps.iter().flat_map(|step| step.attack.clone())),
-            joined_by,
-            steps,
-            beyond: self.beyond,
-        }
-    }
 }
 
 impl Incidents {
@@ -402,18 +153,10 @@ impl Incidents {
         if touched.len() > 1 {
             self.join(key, touched);
         }
-        let open = self.open.entry(key).or_insert_with(|| Open {
-            cluster: occurrence.cluster.to_string(),
-            cluster_name: occurrence.cluster_name.clone(),
-            links: Links::default(),
-            steps: BTreeMap::new(),
-            beyond: 0,
-            receivers: BTreeSet::new(),
-            told: Told::default(),
-            owed: false,
-            id: None,
-            held: 0,
-        });
+        let open = self
+            .open
+            .entry(key)
+            .or_insert_with(|| Open::new(occurrence));
         let before = open.links.last();
         // A new one counts nothing yet.
         let bytes_before = match open.steps.is_empty() {
@@ -505,7 +248,7 @@ impl Incidents {
                 self.due.insert(key);
                 continue;
             }
-            let mut incident = Open::told(open, severity, now);
+            let mut incident = open.tell(severity, now);
             incident.detected_at = Some(now);
             told.push((incident, open.receivers.iter().cloned().collect()));
             self.changed.insert(key);
@@ -634,119 +377,6 @@ impl Incidents {
                 .collect(),
         }
     }
-}
-
-impl Open {
-    /// The incident as it is told now, which is remembered.
-    fn told(open: &mut Open, severity: Option<Severity>, now: Timestamp) -> Incident {
-        open.told.sequence += 1;
-        open.told.at = now.as_second();
-        open.told.severity = severity;
-        open.owed = false;
-        let incident = open.incident(Status::Open);
-        if !open.told.ids.contains(&incident.id) {
-            open.told.ids.push(incident.id.clone());
-        }
-        if open.told.ids.len() > MAX_TOLD {
-            open.told.ids.remove(0);
-        }
-        incident
-    }
-}
-
-/// Names what is said. After a damaged database incidents go on from a snapshot, and the number of a
-/// message that somebody has may be given again, to one that says more: a receiver that knows
-/// messages by their ids would drop it.
-fn version(steps: &[Step]) -> String {
-    let steps = steps.iter().map(|step| {
-        let severity = step.severity.as_str();
-        format!("{} {severity} {}", step.alert, step.count)
-    });
-    let steps: Vec<String> = steps.collect();
-    let mut version = Digest128::of(steps.iter().map(|step| step.as_bytes())).hex();
-    version.truncate(8);
-    version
-}
-
-/// What ties a finding to others. What nobody is woken for is tied by who did it from where only:
-/// people restart one another's workloads all day, and an object that an intruder touched too must not
-/// make one incident of them all. Nor is that enough where it is the actor's everyday work: who goes
-/// wrong at noon has worked all morning. That is tied by what the actor did to the same object from
-/// the same place besides, and by a foreign address.
-fn joining(finding: &Finding<'_>) -> Vec<Tie> {
-    let occurrence = &finding.found.occurrence;
-    let user = &occurrence.actor.user;
-    let told = finding.found.severity >= Severity::Medium;
-    let usual = finding.found.usual && !told;
-    let joins = |kind: TraceKind| match kind {
-        TraceKind::Address => true,
-        TraceKind::SharedIdentity | TraceKind::Credential => !usual,
-        _ => told,
-    };
-    let mut joining: Vec<Tie> = occurrence
-        .traces
-        .iter()
-        .filter(|tie| joins(tie.trace.kind))
-        .cloned()
-        .collect();
-    let acts = |kind, value| Tie {
-        trace: Trace { kind, value },
-        role: Role::Acts,
-    };
-    // The platform does everyone's work: it acts as nobody.
-    let acted = |tie: &Tie| matches!(tie.role, Role::Acts | Role::Bears);
-    if !user.is_empty() && occurrence.traces.iter().any(acted) {
-        let address = occurrence.source_ip.address.as_deref().unwrap_or_default();
-        if !usual && !address.is_empty() {
-            joining.push(acts(
-                TraceKind::SharedIdentity,
-                format!("{user} from {address}"),
-            ));
-        }
-        let object = &occurrence.object;
-        // Which of many objects was one too many is chance.
-        let of_many = matches!(
-            finding.found.state,
-            StateKey::Count {
-                distinct: Some(_),
-                ..
-            }
-        );
-        if (usual || told) && !of_many && !object.name.is_empty() {
-            let ObjectId {
-                resource,
-                namespace,
-                name,
-                ..
-            } = object;
-            joining.push(acts(
-                TraceKind::Object,
-                format!("{resource} {namespace}/{name} by {user} from {address}"),
-            ));
-        }
-    }
-    if joining.is_empty() {
-        joining.push(acts(
-            TraceKind::Alert,
-            format!("{} {user}", finding.fingerprint.hex()),
-        ));
-    }
-    joining.sort();
-    joining.dedup();
-    joining
-}
-
-fn digest(cluster: &str, trace: &Trace) -> Digest128 {
-    Digest128::of([
-        cluster.as_bytes(),
-        &[trace.kind as u8],
-        trace.value.as_bytes(),
-    ])
-}
-
-/// Stands for a tie: the trace's digest, which is worked out once, with the role in it.
-fn of_role(trace: Digest128, role: Role) -> Digest128 {
-    Digest128(trace.0 ^ role as u128)
 }
 
 /// What one batch of findings did to the open incidents; a snapshot is the delta from nothing.

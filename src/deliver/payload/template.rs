@@ -8,11 +8,8 @@
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
-use std::sync::Arc;
 
-use crate::alert::{
-    Actor, Alert, DetectorRef, Evidence, Kind, ObjectId, SCHEMA, Severity, SourceIp, Status, render,
-};
+use crate::alert::{Actor, Alert, ObjectId, SourceIp, Status, render};
 
 const NAME: &str = "body";
 
@@ -85,64 +82,7 @@ fn describe(error: &minijinja::Error) -> String {
 
 /// Something in every field, and texts that break what does not escape them.
 fn full() -> Alert {
-    let text = || "a \"sample\" \\ of <text> & a\nsecond line".to_owned();
-    let time = jiff::Timestamp::UNIX_EPOCH;
-    Alert {
-        schema: SCHEMA.to_owned(),
-        id: "0".to_owned(),
-        fingerprint: "0".to_owned(),
-        notification_id: "0-1".to_owned(),
-        incident: None,
-        detector: Arc::new(DetectorRef {
-            id: "sample".to_owned(),
-            revision: 1,
-            hash: "0".to_owned(),
-            title: text(),
-            kind: Kind::Threat,
-        }),
-        severity: Severity::High,
-        status: Status::Open,
-        summary: text(),
-        reason: text(),
-        cluster: text(),
-        cluster_name: text(),
-        first_seen: Some(time),
-        last_seen: Some(time),
-        detected_at: Some(time),
-        count: 1,
-        actor: Actor {
-            user: text(),
-            groups: vec![text()],
-            impersonated: Some(text()),
-            service_account: Some(text()),
-        },
-        source_ip: SourceIp {
-            address: Some(text()),
-            network: Some(text()),
-            class: text(),
-        },
-        user_agent: text(),
-        object: ObjectId {
-            group: text(),
-            resource: text(),
-            subresource: text(),
-            namespace: text(),
-            name: text(),
-        },
-        attack: ["T1609".to_owned()].into(),
-        guide: text().into(),
-        triage: text().into(),
-        remedy: text().into(),
-        references: [text()].into(),
-        evidence: vec![Evidence {
-            audit_id: text(),
-            stage: text(),
-            time: Some(time),
-            source: text(),
-            position: text(),
-            excerpt: text(),
-        }],
-    }
+    Alert::sample(|| "a \"sample\" \\ of <text> & a\nsecond line".to_owned())
 }
 
 /// Nothing in any field that can be without.

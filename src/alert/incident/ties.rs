@@ -1,0 +1,89 @@
+//! What ties a finding to others: the traces of its event that count, and what it did to an object.
+//!
+//! [`super::state`] joins findings that share a tie.
+
+use super::state::Finding;
+use crate::alert::{ObjectId, Severity};
+use crate::detect::matches::{Digest128, StateKey};
+use crate::event::trace::{Role, Tie, Trace, TraceKind};
+
+/// What ties a finding to others. What nobody is woken for is tied by who did it from where only:
+/// people restart one another's workloads all day, and an object that an intruder touched too must not
+/// make one incident of them all. Nor is that enough where it is the actor's everyday work: who goes
+/// wrong at noon has worked all morning. That is tied by what the actor did to the same object from
+/// the same place besides, and by a foreign address.
+pub(super) fn joining(finding: &Finding<'_>) -> Vec<Tie> {
+    let occurrence = &finding.found.occurrence;
+    let user = &occurrence.actor.user;
+    let told = finding.found.severity >= Severity::Medium;
+    let usual = finding.found.usual && !told;
+    let joins = |kind: TraceKind| match kind {
+        TraceKind::Address => true,
+        TraceKind::SharedIdentity | TraceKind::Credential => !usual,
+        _ => told,
+    };
+    let mut joining: Vec<Tie> = occurrence
+        .traces
+        .iter()
+        .filter(|tie| joins(tie.trace.kind))
+        .cloned()
+        .collect();
+    let acts = |kind, value| Tie {
+        trace: Trace { kind, value },
+        role: Role::Acts,
+    };
+    // The platform does everyone's work: it acts as nobody.
+    let acted = |tie: &Tie| matches!(tie.role, Role::Acts | Role::Bears);
+    if !user.is_empty() && occurrence.traces.iter().any(acted) {
+        let address = occurrence.source_ip.address.as_deref().unwrap_or_default();
+        if !usual && !address.is_empty() {
+            joining.push(acts(
+                TraceKind::SharedIdentity,
+                format!("{user} from {address}"),
+            ));
+        }
+        let object = &occurrence.object;
+        // Which of many objects was one too many is chance.
+        let of_many = matches!(
+            finding.found.state,
+            StateKey::Count {
+                distinct: Some(_),
+                ..
+            }
+        );
+        if (usual || told) && !of_many && !object.name.is_empty() {
+            let ObjectId {
+                resource,
+                namespace,
+                name,
+                ..
+            } = object;
+            joining.push(acts(
+                TraceKind::Object,
+                format!("{resource} {namespace}/{name} by {user} from {address}"),
+            ));
+        }
+    }
+    if joining.is_empty() {
+        joining.push(acts(
+            TraceKind::Alert,
+            format!("{} {user}", finding.fingerprint.hex()),
+        ));
+    }
+    joining.sort();
+    joining.dedup();
+    joining
+}
+
+pub(super) fn digest(cluster: &str, trace: &Trace) -> Digest128 {
+    Digest128::of([
+        cluster.as_bytes(),
+        &[trace.kind as u8],
+        trace.value.as_bytes(),
+    ])
+}
+
+/// Stands for a tie: the trace's digest, which is worked out once, with the role in it.
+pub(super) fn of_role(trace: Digest128, role: Role) -> Digest128 {
+    Digest128(trace.0 ^ role as u128)
+}
