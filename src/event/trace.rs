@@ -9,7 +9,8 @@
 //! count together with the address they came from, and an address alone counts only outside the
 //! trusted networks and together with the client. An account is held by a pod that runs as it, by a
 //! token whose id or secret the log tells, or by who was given rights for it: where the log tells them
-//! apart, one way of holding it joins no other. To impersonate somebody leaves nothing to act with later.
+//! apart, one way of holding it joins no other. What a person does from outside the trusted networks is
+//! likewise told apart from what they do within. To impersonate somebody leaves nothing to act with later.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,8 +51,9 @@ pub struct Trace {
 pub enum Role {
     /// Acted as it, with it, from there.
     Acts,
-    /// Acted as a workload from outside. Each of its tokens is known by an id of its own, and two that
-    /// were stolen need not be one thief's.
+    /// Acted as a workload or a person from outside, which ties it to no other such act. Each of a
+    /// workload's tokens is known by an id of its own, and two that were stolen need not be one thief's;
+    /// a person's other acts from outside have a tie of their own.
     Bears,
     /// Made it, or gave it rights.
     Made,
@@ -189,6 +191,11 @@ fn actor_traces(view: &View<'_>, traces: &mut Traces<'_>) {
         Kind::ServiceAccount if foreign && extra("credential-id").is_some() => {
             traces.add(Role::Bears, TraceKind::Identity, user);
         }
+        // Whoever stole a credential uses it from elsewhere, while its owner goes on working.
+        Kind::User if foreign && view.is(Fact::SourceIpUntrusted) => {
+            traces.add(Role::Bears, TraceKind::Identity, user);
+            traces.add(Role::Acts, TraceKind::Identity, from_outside(user));
+        }
         Kind::ServiceAccount | Kind::Node | Kind::User => {
             traces.add(Role::Acts, TraceKind::Identity, user);
         }
@@ -294,6 +301,11 @@ fn in_a_pod(account: &str) -> String {
     format!("{account} in a pod")
 }
 
+/// A person, as they come from outside the trusted networks.
+fn from_outside(user: &str) -> String {
+    format!("{user} from outside")
+}
+
 fn pod(role: Role, namespace: &str, name: &str, traces: &mut Traces<'_>) {
     if !namespace.is_empty() && !name.is_empty() {
         traces.add(role, TraceKind::Pod, format!("{namespace}/{name}"));
@@ -343,8 +355,10 @@ fn common_name(subject: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::audit::{AuditEvent, Category, ObjectRef, Origin, User};
-    use super::super::site::Site;
+    use super::super::site::{Lists, Site};
     use super::*;
 
     fn user(name: &'static str, extra: &[(&'static str, &'static str)]) -> User<'static> {
@@ -362,13 +376,16 @@ mod tests {
     }
 
     fn of(event: &AuditEvent<'_>) -> Vec<String> {
+        on(&Site::default(), event)
+    }
+
+    fn on(site: &Site, event: &AuditEvent<'_>) -> Vec<String> {
         let origin = Origin {
             cluster: "c".into(),
             category: Category::KubeAudit,
             time: None,
         };
-        let site = Site::default();
-        traces(&View::new(event, &origin, &site))
+        traces(&View::new(event, &origin, site))
             .iter()
             .map(|Tie { trace, role }| format!("{role:?} {:?} {}", trace.kind, trace.value))
             .collect()
@@ -411,6 +428,34 @@ mod tests {
             [
                 "Acts Identity system:serviceaccount:shop:web",
                 "Bears Object secrets shop/web-token"
+            ]
+        );
+    }
+
+    /// Where the trusted networks are known; else nobody is outside.
+    #[test]
+    fn a_person_outside_is_told_apart() {
+        let mut site = Site::default();
+        let event = |address: &'static str| AuditEvent {
+            verb: "get".into(),
+            user: user("eve@example.com", &[]),
+            source_ips: vec![address.into()],
+            ..AuditEvent::default()
+        };
+        let inside = ["Acts Identity eve@example.com"];
+        assert_eq!(on(&site, &event("198.51.100.7")), inside);
+        let trusted = ["203.0.113.0/24".parse().expect("a network")];
+        site.lists = Arc::new(Lists {
+            trusted_networks: trusted.into_iter().collect(),
+            ..Lists::default()
+        });
+        assert_eq!(on(&site, &event("203.0.113.7")), inside);
+        assert_eq!(
+            on(&site, &event("198.51.100.7")),
+            [
+                "Bears Identity eve@example.com",
+                "Acts Identity eve@example.com from outside",
+                "Acts Address 198.51.100.7 with "
             ]
         );
     }

@@ -17,21 +17,23 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use super::memory::Memory;
+use super::notify::{notification, notify};
+use super::snapshots::Snapshots;
 use super::tally::Tally;
-use super::work::{Output, QUARANTINE_EXCERPT, TimeRange, Worker};
+use super::work::{Output, TimeRange, Worker};
 use crate::alert::group::Cause;
 use crate::alert::own::Losses;
-use crate::alert::{Alert, Severity, redact};
+use crate::alert::{Alert, redact};
 use crate::config::{Config, Subject};
 use crate::decode::Damage;
 use crate::deliver::Wake;
 use crate::detect::order::{Judgement, Learning};
 use crate::detect::state::recall::Recall;
 use crate::detect::{Engine, Match, Outcome};
-use crate::failpoint::{self, fail_point};
+use crate::failpoint::fail_point;
 use crate::source::pacing::Pacing;
 use crate::source::{Batch, Partition, Position};
-use crate::store::{Commit, Evicted, NewNotification, Quarantined, Recovered, Store, StoreError};
+use crate::store::{Commit, Evicted, Quarantined, Recovered, Store, StoreError};
 use crate::wall::Wall;
 
 /// Batches judged before a commit, at most: bounds what a crash has to read again.
@@ -43,16 +45,6 @@ const MATCHES_WAITING: usize = 8192;
 
 /// How often time is looked at where nothing comes in.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Bytes of deltas after which the state is written anew; where it is large, half its own.
-const DELTAS_PER_SNAPSHOT: u64 = 16 << 20;
-
-/// Time after which the state is written anew where it changed at all: a damaged database costs what
-/// came after the last snapshot, which must lie well within the hub's retention.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(60 * 60);
-
-/// Pause after a snapshot could not be written.
-const SNAPSHOT_PAUSE: Duration = Duration::from_secs(60);
 
 /// First and longest pause after the store refused a commit.
 const STORE_PAUSE: Duration = Duration::from_millis(100);
@@ -119,12 +111,7 @@ impl Live {
         let count = settings.load().config.pipeline.worker_count();
         let (memory, is_whole) =
             Memory::recover(recovered, Learning::Own, Some(&settings.load().engine));
-        // Without a whole snapshot, a damaged database would cost everything.
-        let began = Instant::now();
-        let next_snapshot = match recovered.snapshot.is_some() && is_whole {
-            true => began + SNAPSHOT_EVERY,
-            false => began,
-        };
+        let last = recovered.snapshot.as_ref().filter(|_| is_whole);
         let queue = Arc::new(Mutex::new(Queue { batches, next: 0 }));
         let (results_in, results) = mpsc::sync_channel(2 * count);
         let mut workers = Vec::with_capacity(count);
@@ -153,14 +140,8 @@ impl Live {
             next: 0,
             progress: BTreeMap::new(),
             without: Vec::new(),
-            next_snapshot,
-            no_snapshot_before: began,
-            snapshot_size: recovered
-                .snapshot
-                .as_ref()
-                .map_or(0, |state| state.len() as u64),
+            snapshots: Snapshots::new(last.map(|state| state.len() as u64)),
             losses: Losses::default(),
-            copying: None,
         };
         let judge = std::thread::Builder::new()
             .name("judge".to_owned())
@@ -268,14 +249,8 @@ struct Judging {
     progress: BTreeMap<Arc<Partition>, Progress>,
     /// Hubs and partitions that the clock goes on without, as last said.
     without: Vec<String>,
-    next_snapshot: Instant,
-    /// After a failure there is a pause, however much is due.
-    no_snapshot_before: Instant,
-    /// Bytes of the last one.
-    snapshot_size: u64,
+    snapshots: Snapshots,
     losses: Losses,
-    /// The thread that writes the last snapshot's second copy, which the next waits for.
-    copying: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
 impl Judging {
@@ -298,21 +273,18 @@ impl Judging {
                 self.waiting.insert(done.number, done);
             }
             if !self.judge_and_commit() {
-                self.finish_copying();
+                self.snapshots.finish();
                 return;
             }
-            if self.copying.as_ref().is_some_and(JoinHandle::is_finished) {
-                self.finish_copying();
-            }
-            if self.is_snapshot_due() {
+            if self.snapshots.is_due(self.store.deltas_size()) {
                 self.snapshot();
             }
         }
         let is_committed = self.judge_and_commit();
-        self.finish_copying();
+        self.snapshots.finish();
         if is_committed {
             self.snapshot();
-            self.finish_copying();
+            self.snapshots.finish();
         }
     }
 
@@ -377,7 +349,7 @@ impl Judging {
                 source: format!("{}/{}", done.partition.source, done.partition.id),
                 position: format!("{}#{}", record.position.chunk, record.position.offset),
                 reason: record.reason.as_str().to_owned(),
-                raw: quarantine_text(&record.text),
+                raw: record.to_keep(),
             });
         }
         self.memory.judge.observe(&done.output.tally.streams);
@@ -556,6 +528,11 @@ impl Judging {
         Some(least.checked_sub(lateness).unwrap_or(Timestamp::MIN))
     }
 
+    fn snapshot(&mut self) {
+        let engine = Arc::clone(&self.settings.load().engine);
+        self.snapshots.take(&self.memory, &engine, &self.store);
+    }
+
     /// Writes until the store takes it: nothing is read on past what is not durable. False where it
     /// never will.
     fn commit(&mut self, commit: &Commit, enqueued: Option<Timestamp>) -> bool {
@@ -594,115 +571,4 @@ impl Judging {
             }
         }
     }
-
-    fn is_snapshot_due(&self) -> bool {
-        if self.copying.is_some() {
-            return false;
-        }
-        let deltas = self.store.deltas_size();
-        let now = Instant::now();
-        let due = deltas > DELTAS_PER_SNAPSHOT.max(self.snapshot_size / 2)
-            || deltas > 0 && now >= self.next_snapshot;
-        due && now >= self.no_snapshot_before || failpoint::is_forced("snapshot.due")
-    }
-
-    /// Puts the state into the database. Its second copy needs nothing of this thread, which has events
-    /// to judge.
-    fn snapshot(&mut self) {
-        fail_point!("snapshot.before");
-        let engine = Arc::clone(&self.settings.load().engine);
-        let started = Instant::now();
-        let copy = match self.memory.snapshot(&engine) {
-            Ok(state) => {
-                self.snapshot_size = state.len() as u64;
-                self.store.replace(state).map_err(|error| {
-                    tracing::error!(%error, "the snapshot cannot be written; the deltas are kept");
-                })
-            }
-            Err(error) => {
-                tracing::error!(%error, "the state cannot be written as a snapshot");
-                Err(())
-            }
-        };
-        match copy {
-            Ok(copy) => {
-                let writing = std::thread::Builder::new()
-                    .name("snapshot".to_owned())
-                    .spawn(move || copy.write());
-                match writing {
-                    Ok(writing) => self.copying = Some(writing),
-                    Err(error) => self.copied(Err(&error)),
-                }
-            }
-            Err(()) => self.no_snapshot_before = Instant::now() + SNAPSHOT_PAUSE,
-        }
-        let (bytes, took) = (self.snapshot_size, started.elapsed().as_millis());
-        tracing::debug!(bytes, took, "judging waited for a snapshot");
-        fail_point!("snapshot.after");
-    }
-
-    /// Waits for the second copy of the last snapshot, if it is being written.
-    fn finish_copying(&mut self) {
-        let Some(copying) = self.copying.take() else {
-            return;
-        };
-        match copying.join() {
-            Ok(Ok(())) => self.copied(Ok(())),
-            Ok(Err(error)) => self.copied(Err(&error)),
-            Err(_) => self.copied(Err(&"its thread ended badly")),
-        }
-    }
-
-    fn copied(&mut self, written: Result<(), &dyn std::fmt::Display>) {
-        let now = Instant::now();
-        match written {
-            Ok(()) => self.next_snapshot = now + SNAPSHOT_EVERY,
-            Err(error) => {
-                tracing::error!(%error, "the second copy of the snapshot cannot be written");
-                self.no_snapshot_before = now + SNAPSHOT_PAUSE;
-            }
-        }
-    }
-}
-
-fn notify(alert: &Alert, receivers: Vec<String>, enqueued: Option<Timestamp>, commit: &mut Commit) {
-    let id = &alert.notification_id;
-    notification(id, alert.severity, alert, receivers, enqueued, commit);
-}
-
-/// One notification for each receiver, all with the same id.
-fn notification(
-    id: &str,
-    severity: Severity,
-    message: &impl serde::Serialize,
-    receivers: Vec<String>,
-    enqueued: Option<Timestamp>,
-    commit: &mut Commit,
-) {
-    if receivers.is_empty() {
-        return;
-    }
-    let body = match serde_json::to_string(message) {
-        Ok(body) => body,
-        Err(error) => {
-            tracing::error!(%error, id, "a notification cannot be written");
-            return;
-        }
-    };
-    let new = receivers.into_iter().map(|receiver| NewNotification {
-        notification_id: id.to_owned(),
-        receiver,
-        severity,
-        body: body.clone(),
-        enqueued,
-    });
-    commit.notifications.extend(new);
-}
-
-/// A damaged record as it is kept: what looks like a credential is looked for before the text is cut.
-fn quarantine_text(record: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(record);
-    let redacted = redact::redact(&text);
-    let end = redacted.floor_char_boundary(QUARANTINE_EXCERPT);
-    redacted[..end].as_bytes().to_vec()
 }

@@ -7,6 +7,8 @@
 pub mod daemon;
 pub mod live;
 pub mod memory;
+mod notify;
 pub mod replay;
+mod snapshots;
 pub mod tally;
 pub mod work;

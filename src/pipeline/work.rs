@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::tally::Tally;
+use crate::alert::redact;
 use crate::decode::{Damage, Decoder, Payload, RecordPosition};
 use crate::detect::matches::Place;
 use crate::detect::scratch::Counts;
@@ -20,7 +21,7 @@ use crate::failpoint::fail_point;
 use crate::source::Batch;
 
 /// Bytes kept of a damaged record.
-pub const QUARANTINE_EXCERPT: usize = 64 * 1024;
+const QUARANTINE_EXCERPT: usize = 64 * 1024;
 
 /// Bytes behind them that are looked at for credentials, so that none is cut where it cannot be told.
 const MARGIN: usize = 4 * 1024;
@@ -46,6 +47,16 @@ pub struct DamagedRecord {
     pub position: RecordPosition,
     /// The record as received, up to a bound and what redaction needs behind it.
     pub text: Vec<u8>,
+}
+
+impl DamagedRecord {
+    /// The text for quarantine: what looks like a credential is looked for before it is cut.
+    pub fn to_keep(&self) -> Vec<u8> {
+        let text = String::from_utf8_lossy(&self.text);
+        let redacted = redact::redact(&text);
+        let end = redacted.floor_char_boundary(QUARANTINE_EXCERPT);
+        redacted[..end].as_bytes().to_vec()
+    }
 }
 
 /// Events outside are read and not judged.

@@ -238,6 +238,7 @@ impl Open {
                 .is_none_or(|(actor, _)| !known(actor, false)),
             TraceKind::Identity => value
                 .strip_suffix(" in a pod")
+                .or_else(|| value.strip_suffix(" from outside"))
                 .is_none_or(|actor| !known(actor, false)),
             TraceKind::Object => value
                 .rsplit_once(" by ")
