@@ -79,17 +79,20 @@ fn intrusions_are_found_and_what_was_learned_is_quiet() {
     let list = |key: &str| report[key].as_array().expect("a list");
     assert!(number("campaigns") >= 8, "{report:#}");
     assert!(number("acts") >= 15, "{report:#}");
-    // A floor for one small seed. What is aimed at is more: see "Simulated clusters" in the README.
+    // What is aimed at, and holds for this seed; see "Simulated clusters" in the README for many.
     assert!(
-        10 * number("told") >= 9 * number("acts"),
+        100 * number("told") >= 99 * number("acts"),
         "{:#}",
         report["missed"]
     );
     let alarms = list("false_alarms");
-    assert!(alarms.len() <= 2, "{alarms:#?}");
+    assert!(alarms.len() <= 1, "{alarms:#?}");
     assert!(list("incidents").len() >= 4, "{report:#}");
-    let held = |held: &serde_json::Value| held["held"].as_f64() >= Some(0.5);
-    assert!(list("incidents").iter().all(held), "{report:#}");
+    let within = |incident: &serde_json::Value| {
+        let share = |name: &str| incident[name].as_f64().expect("a number");
+        share("held") >= 0.8 && share("strangers") <= 0.1
+    };
+    assert!(list("incidents").iter().all(within), "{report:#}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub struct Incidents {
 
 impl Default for Incidents {
     fn default() -> Incidents {
-        Incidents::new(SignedDuration::from_hours(12))
+        Incidents::new(SignedDuration::from_hours(6))
     }
 }
 
