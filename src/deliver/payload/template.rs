@@ -59,7 +59,7 @@ impl Template {
             .expect("the template was added when this was made");
         let body = template.render(context).map_err(|error| describe(&error))?;
         if self.json
-            && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&body)
+            && let Err(error) = serde_json::from_str::<serde_json::Value>(&body)
         {
             return Err(format!(
                 "makes no JSON: {error}; values bring their own quotes, write {{{{ alert.summary }}}} without any around it"

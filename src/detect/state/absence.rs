@@ -197,7 +197,13 @@ impl Absence {
     }
 
     pub fn apply(&mut self, snapshot: Snapshot) {
-        for (name, cluster) in snapshot.0 {
+        for (name, mut cluster) in snapshot.0 {
+            // Another version may watch more.
+            let is_known = |number: &u8| usize::from(*number) < WATCHED.len();
+            cluster.streams.retain(|number, _| is_known(number));
+            for spans in cluster.streams.values_mut() {
+                *spans = spans.sound();
+            }
             self.put(name, cluster);
         }
     }
@@ -285,7 +291,7 @@ impl Cluster {
             if let Some((_, last)) = spans.last()
                 && steady(spans, after)
             {
-                gaps.push(gap(*last, *last + after, true));
+                gaps.push(gap(*last, last.saturating_add(after), true));
             }
             gaps.retain(|gap| goes_on(gap.from));
             missing.extend(gaps.into_iter().map(|mut gap| {

@@ -48,6 +48,18 @@ impl Spans {
         }
     }
 
+    /// Those that are times, in their order: what is read from a disk may be anything.
+    pub fn sound(&self) -> Spans {
+        let times = Timestamp::MIN.as_second()..=Timestamp::MAX.as_second();
+        let mut sound = Spans::default();
+        for (from, to) in &self.0 {
+            if from <= to && times.contains(from) && times.contains(to) {
+                sound.add(*from, *to);
+            }
+        }
+        sound
+    }
+
     /// Forgets what ended before `horizon`, but for the last intervals: the end of a long pause is
     /// known only some time after it.
     pub fn forget_before(&mut self, horizon: i64) {
