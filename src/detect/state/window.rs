@@ -21,7 +21,7 @@ const KEPT_BEYOND_COUNT: usize = 64;
 const KEPT_OF_VALUE: usize = 6;
 
 /// Number of the half window of the clock in which a time lies; both in milliseconds.
-pub fn stretch(at: i64, window: i64) -> i64 {
+fn stretch(at: i64, window: i64) -> i64 {
     at.div_euclid((window / 2).max(1))
 }
 
