@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use self::past::Past;
 use super::fair::{FairMap, Owner};
-use super::window::{Hit, Window};
+use super::window::{Hit, Window, without_repeats};
 use crate::detect::matches::Digest128;
 
 /// Keys kept at most over all detectors, and events of them: 16 bytes each.
@@ -159,7 +159,7 @@ impl Spikes {
 
     /// What was counted since the last call.
     pub fn take_delta(&mut self) -> Vec<Hit> {
-        self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
+        without_repeats(self.fresh.as_mut().map(std::mem::take).unwrap_or_default())
     }
 
     pub fn snapshot(&self) -> Snapshot {
