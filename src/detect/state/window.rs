@@ -57,11 +57,10 @@ pub fn without_repeats(mut hits: Vec<Hit>) -> Vec<Hit> {
         let Some(ends) = ends.get_mut(&of(hit)).filter(|_| hit.distinct) else {
             return true;
         };
-        let place = ends.iter().position(|end| *end == hit.at);
-        let is_end = place.is_some();
-        // Each once.
+        // Each end once.
+        let left = ends.len();
         ends.retain(|end| *end != hit.at);
-        is_end
+        ends.len() < left
     });
     hits
 }
