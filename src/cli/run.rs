@@ -62,6 +62,7 @@ async fn serve(setup: Setup, path: &Path) -> anyhow::Result<Exit> {
     let observer = Arc::new(Observer::new(Arc::clone(&metrics), Health::new()));
     let settings = setup.into_settings();
     observer.expect(&settings.config, &settings.engine);
+    observer.starting(&settings.config);
 
     let end = CancellationToken::new();
     let health = observer.health.clone();

@@ -106,9 +106,16 @@ impl Health {
         }
     }
 
-    /// Forgets a component that a reload took out.
-    pub fn remove(&self, component: &str) {
-        self.components().remove(component);
+    /// What was starting is ready; of what has failed since, nothing changes.
+    pub fn started(&self, component: &str) {
+        if let Some(known) = self.components().get_mut(component)
+            && matches!(known.state, State::Starting(_))
+        {
+            *known = Component {
+                state: State::Ready,
+                since: Timestamp::now(),
+            };
+        }
     }
 
     pub fn is_ready(&self) -> bool {

@@ -31,6 +31,9 @@ use crate::store::{Evicted, OutboxCount, StoreError};
 /// for a disk that hangs, which a restart does not mend, but which should be seen.
 const JUDGE_SILENCE: Duration = Duration::from_secs(60);
 
+/// What the store is called among the components.
+const STORE: &str = "store";
+
 /// How often gauges are brought up to date.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -50,7 +53,7 @@ pub struct Observer {
 impl Observer {
     pub fn new(metrics: Arc<Metrics>, health: Health) -> Observer {
         let judge = health.heartbeat("judge", JUDGE_SILENCE);
-        health.set("store", State::Ready);
+        health.set(STORE, State::Starting("it is being opened".to_owned()));
         Observer {
             metrics,
             health,
@@ -61,7 +64,15 @@ impl Observer {
         }
     }
 
-    /// Makes the series and components that the configuration names.
+    /// Says of what a start waits for that it is not there yet. Until then nothing is ready.
+    pub fn starting(&self, config: &Config) {
+        for name in config.eventhubs.keys() {
+            let reason = "the store is being opened".to_owned();
+            self.health.set(&component(name), State::Starting(reason));
+        }
+    }
+
+    /// Makes the series that the configuration names.
     pub fn expect(&self, config: &Config, engine: &Engine) {
         let receivers = config.receivers();
         self.metrics.expect(
@@ -77,6 +88,7 @@ impl Observer {
 
     /// Keeps gauges and the hubs' health up to date until cancelled.
     pub async fn watch(&self, daemon: &Daemon, cancel: CancellationToken) {
+        self.health.started(STORE);
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -129,8 +141,7 @@ impl Observer {
         }
         self.metrics.hub_counts(&hub.name, counts);
         self.metrics.hub_faults(&hub.name, faults);
-        self.health
-            .set(&format!("eventhubs.{}", hub.name), state_of(hub));
+        self.health.set(&component(&hub.name), state_of(hub));
     }
 
     fn partition(&self, hub: &str, partition: &PartitionSnapshot) {
@@ -154,6 +165,11 @@ impl Observer {
             self.metrics.partition_age(hub, &partition.id, age);
         }
     }
+}
+
+/// What a hub is called among the components.
+fn component(hub: &str) -> String {
+    format!("eventhubs.{hub}")
 }
 
 fn state_of(hub: &HubSnapshot) -> State {
@@ -253,7 +269,7 @@ impl live::Observer for Observer {
 
     fn committed(&self, took: Duration, enqueued: Option<Timestamp>) {
         self.metrics.committed(took);
-        self.health.set("store", State::Ready);
+        self.health.set(STORE, State::Ready);
         if let Some(enqueued) = enqueued {
             self.metrics
                 .latency(Span::PublishToCommit)
@@ -271,7 +287,7 @@ impl live::Observer for Observer {
 
     fn store_failed(&self, error: &StoreError) {
         self.metrics.commit_failed();
-        self.health.set("store", State::Failed(error.to_string()));
+        self.health.set(STORE, State::Failed(error.to_string()));
     }
 
     fn failed_on_match(&self) {
@@ -370,12 +386,36 @@ mod tests {
         assert_eq!(state_of(&hub), State::Ready);
     }
 
-    #[test]
-    fn what_stages_tell_is_counted_under_configured_names() {
+    /// With a hub called `prod`.
+    fn configuration() -> Config {
         let mut config = Config::defaults();
         let hub = "namespace = \"ns\"\nhub = \"audit\"";
         let hub = toml::from_str(hub).expect("the keys are those of a hub");
         config.eventhubs.insert("prod".to_owned(), hub);
+        config
+    }
+
+    #[test]
+    fn a_start_is_not_ready_before_the_store_is_open_and_every_hub_is_read() {
+        let (metrics, health) = (Arc::new(Metrics::new(EVERY)), Health::new());
+        let observer = Observer::new(metrics, health.clone());
+        assert!(!health.is_ready(), "the store is not open");
+        observer.starting(&configuration());
+        health.started(STORE);
+        assert!(!health.is_ready(), "the hub is not read");
+        let mut hub = crate::source::eventhubs::HubStatus::new("prod").snapshot();
+        hub.listed = true;
+        hub.partitions = vec![partition("0", HubState::Reading, None)];
+        observer.hub(&hub);
+        assert!(health.is_ready());
+        live::Observer::store_failed(&observer, &StoreError::Full);
+        health.started(STORE);
+        assert!(!health.is_ready(), "what has failed is not taken for open");
+    }
+
+    #[test]
+    fn what_stages_tell_is_counted_under_configured_names() {
+        let config = configuration();
         let (metrics, health) = (Arc::new(Metrics::new(EVERY)), Health::new());
         let observer = Observer::new(Arc::clone(&metrics), health.clone());
         observer.expect(&config, &Engine::new(Vec::new(), config.sites()));

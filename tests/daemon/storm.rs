@@ -12,8 +12,8 @@ use super::process::Daemon;
 use super::web::sum;
 use super::{Health, configuration, receiver, record};
 
-/// Findings in a message.
-const EACH: usize = 500;
+/// Findings in a message: so few that most messages wait in the hub while the first are judged.
+const EACH: usize = 20;
 
 /// How long nothing may go forward.
 const PATIENCE: Duration = Duration::from_secs(60);
