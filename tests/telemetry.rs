@@ -295,7 +295,10 @@ async fn probes_and_scrapes_are_answered_until_the_stop() {
     assert_eq!(get(&server, "/readyz").await.0, 200, "degraded is ready");
     health.set("store", State::Failed("disk full".into()));
     assert_eq!(get(&server, "/readyz").await.0, 503);
-    health.remove("store");
+    health.started("store");
+    let failed = "what has failed is not started";
+    assert_eq!(get(&server, "/readyz").await.0, 503, "{failed}");
+    health.set("store", State::Ready);
     assert_eq!(get(&server, "/readyz").await.0, 200);
 
     assert_eq!(
