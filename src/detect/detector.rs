@@ -28,6 +28,8 @@ pub struct Detector {
     pub file: String,
     pub severity: Severity,
     pub enabled: bool,
+    /// A finding raises no alert: sequences build on it.
+    pub signal: bool,
     pub covers: Vec<String>,
     pub guide: Arc<str>,
     pub attack: Arc<[String]>,

@@ -419,6 +419,7 @@ pub(super) fn make_match(
         usual: false,
         summary: detector.summary.render(|field| view.field(field)),
         known,
+        on_behalf_of: Vec::new(),
         note: None,
         occurrence: Arc::clone(occurrence),
     }

@@ -7,7 +7,7 @@ use super::inventory::Bare;
 use super::order::Outcome;
 use super::state::absence::Gap;
 use super::state::first_seen::{Answer, MOST_EVENTS};
-use super::state::sequence;
+use super::state::sequence::{self, Whom};
 use super::state::spike::{self, Known};
 use crate::event::{Category, Field};
 
@@ -93,6 +93,21 @@ pub fn duration_text(duration: SignedDuration) -> String {
         _ => (seconds, "second"),
     };
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// What the platform did, and for whom.
+pub fn on_behalf(summary: &str, whom: &[Whom]) -> String {
+    let whom: Vec<String> = whom
+        .iter()
+        .map(|Whom { user, address }| match address.as_str() {
+            "" => user.clone(),
+            address => format!("{user} ({address})"),
+        })
+        .collect();
+    match whom.is_empty() {
+        true => summary.to_owned(),
+        false => format!("{summary}, for {}", whom.join(" and ")),
+    }
 }
 
 /// The steps of a sequence, with their times.

@@ -10,10 +10,11 @@ use super::index::DetectorIndex;
 use super::inventory::known::Query;
 use super::sequence::StepKey;
 use super::state::fair::Owner;
+use super::state::sequence::Whom;
 use crate::alert::{Actor, ObjectId, Severity, SourceIp};
 use crate::decode::RecordPosition;
 use crate::event::clock::Clock;
-use crate::event::trace::{self, Tie};
+use crate::event::trace::{self, Role, Tie};
 use crate::event::{Category, Field, FieldValue, Stage, View};
 use crate::source::Partition;
 
@@ -129,6 +130,16 @@ impl Occurrence {
     /// Event time for the state operators' clock.
     pub fn clock(&self) -> Timestamp {
         self.time.unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Who did it. The platform does everyone's work, and acts as nobody.
+    pub fn someone(&self) -> Option<Whom> {
+        let acted = |tie: &Tie| matches!(tie.role, Role::Acts | Role::Bears);
+        let known = !self.actor.user.is_empty() && self.traces.iter().any(acted);
+        known.then(|| Whom {
+            user: self.actor.user.clone(),
+            address: self.source_ip.address.clone().unwrap_or_default(),
+        })
     }
 
     /// About how many bytes it holds in memory.
@@ -289,6 +300,8 @@ pub struct Match {
     pub summary: String,
     /// What the ordered half needs to ask the inventory, where the detector names facts of it.
     pub known: Option<Box<Query>>,
+    /// For whom the platform took the last step of a sequence: who took those before.
+    pub on_behalf_of: Vec<Whom>,
     /// What the detector's own text cannot say: the detectors that an unreadable body blinded.
     pub note: Option<String>,
     pub occurrence: Arc<Occurrence>,

@@ -40,6 +40,8 @@ use crate::event::agent::product;
 pub enum Outcome {
     /// A finding.
     Alert,
+    /// A finding that only sequences build on.
+    Signal,
     /// Remembered by the detector's state, which saw nothing new or not enough.
     Counted,
     /// Remembered while the detector still learns what is normal.
@@ -51,8 +53,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 5] = [
+    pub const ALL: [Outcome; 6] = [
         Outcome::Alert,
+        Outcome::Signal,
         Outcome::Counted,
         Outcome::Learning,
         Outcome::Excepted,
@@ -62,6 +65,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Alert => "alert",
+            Outcome::Signal => "signal",
             Outcome::Counted => "counted",
             Outcome::Learning => "learning",
             Outcome::Excepted => "excepted",
@@ -186,6 +190,9 @@ impl Judge {
             self.reuse(engine, &occurrence);
         }
         let mut judgement = self.decide(engine, found);
+        if judgement.outcome == Outcome::Alert && engine.detector(index).signal {
+            judgement.outcome = Outcome::Signal;
+        }
         if judgement.outcome == Outcome::Alert && judgement.found.severity <= Severity::Low {
             judgement.found.usual = self.is_usual(engine, &judgement.found);
         }
@@ -490,8 +497,12 @@ impl Judge {
         let hits: Vec<sequence::Hit> = keys
             .into_iter()
             .filter_map(|key| {
-                let raised = |of: &&DetectorIndex| outcomes.contains(&(**of, Outcome::Alert));
-                let detector = &engine.detector(*key.of.iter().find(raised)?).id;
+                let found = |outcome: Outcome| matches!(outcome, Outcome::Alert | Outcome::Signal);
+                let is_found = |of: &&DetectorIndex| {
+                    let mut outcomes = outcomes.iter();
+                    outcomes.any(|(index, outcome)| index == *of && found(*outcome))
+                };
+                let detector = &engine.detector(*key.of.iter().find(is_found)?).id;
                 let event = sequence::Event::new(
                     key.step,
                     occurrence.clock(),
@@ -499,6 +510,7 @@ impl Judge {
                     detector,
                     &occurrence.audit_id,
                 );
+                let event = event.by(occurrence.someone());
                 let owner = occurrence.owner;
                 Some(sequence::Hit::new(key.key, owner, steps, within, event))
             })
@@ -519,33 +531,27 @@ impl Judge {
         for hit in hits {
             let key = Digest128(hit.key);
             for chain in self.sequences.ask(hit) {
-                let reason = explain::sequence(&chain);
                 let last = chain.last().map_or(0, |event| event.request);
                 if last == occurrence.request.0 as u64 {
-                    own.get_or_insert(reason);
+                    own.get_or_insert(chain);
                     continue;
                 }
                 match self.held.take(key, last) {
-                    Some(held) => self.raised.push_back(Judgement {
+                    Some(held) => {
                         // After a reload, the detector may have another place.
-                        found: Match {
+                        let found = Match {
                             detector: found.detector,
                             ..held
-                        },
-                        outcome: Outcome::Alert,
-                        reason,
-                    }),
+                        };
+                        self.raised.push_back(whole(found, &chain));
+                    }
                     // Forgotten by a restart: the finding is then of the step that came late.
-                    None => drop(own.get_or_insert(reason)),
+                    None => drop(own.get_or_insert(chain)),
                 }
             }
         }
         match own {
-            Some(reason) => Judgement {
-                found,
-                outcome: Outcome::Alert,
-                reason,
-            },
+            Some(chain) => whole(found, &chain),
             None => {
                 if let Some(key) = last_key {
                     self.held.put(key, &found);
@@ -679,5 +685,22 @@ impl Judge {
             Some((detector, times.len(), times.into_iter().max()?))
         };
         detectors.iter().filter_map(of).collect()
+    }
+}
+
+/// The finding of a whole sequence. What the platform did last, it did for whoever went before.
+fn whole(mut found: Match, chain: &[sequence::Event]) -> Judgement {
+    if found.occurrence.someone().is_none() {
+        for whom in chain.iter().filter_map(|event| event.actor.as_ref()) {
+            if !found.on_behalf_of.contains(whom) {
+                found.on_behalf_of.push(whom.clone());
+            }
+        }
+        found.summary = explain::on_behalf(&found.summary, &found.on_behalf_of);
+    }
+    Judgement {
+        found,
+        outcome: Outcome::Alert,
+        reason: explain::sequence(chain),
     }
 }

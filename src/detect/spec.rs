@@ -40,6 +40,9 @@ pub struct Spec {
     /// How a site's file with a shipped id relates to it.
     #[serde(default, rename = "override")]
     pub override_shipped: Option<Override>,
+    /// A finding raises no alert: it is there for sequences to build on.
+    #[serde(default)]
+    pub signal: bool,
     /// Not there where a detector is of other detectors (`[sequence]`, `[reuse]`) or of no event
     /// (`[absence]`).
     #[serde(default, rename = "match")]

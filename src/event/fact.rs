@@ -70,6 +70,7 @@ facts! {
         DryRun = "dry_run", "a dry run: nothing was stored; a delete whose body was not logged is taken as real";
         Write = "write", "the verb changes something: create, update, patch, delete or deletecollection";
         Patch = "patch", "the verb is patch";
+        Made = "made", "the verb is create, or the answer was 201, as of a server-side apply (a patch) that makes what it names";
         LongRunning = "long_running", "a request that stays open: watch, exec, attach, portforward, any proxy, or a log";
         BodyUnreadable = "body_unreadable", "a body was too big to log, was removed by the API server or was cut off";
         RequestEmptyReason = "request.empty_reason", "the request was allowed, and the authorizer's reason is logged as empty";

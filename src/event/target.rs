@@ -86,6 +86,14 @@ pub(super) fn request_facts(view: &View<'_>, facts: &mut FactSet) {
     );
     facts.set(Fact::Patch, verb == "patch");
     facts.set(
+        Fact::Made,
+        match (verb, code) {
+            ("create", _) | ("update" | "patch", 201) => Truth::True,
+            ("update" | "patch", 0) => Truth::Unknown,
+            _ => Truth::False,
+        },
+    );
+    facts.set(
         Fact::LongRunning,
         verb == "watch" || CONNECT.contains(&view.subresource()) || view.subresource() == "log",
     );

@@ -12,8 +12,10 @@ use crate::detect::snapshot as judge;
 use crate::detect::{Detector, Engine, Judge};
 use crate::store::Recovered;
 
-/// Version of what is written. Another one is not read: the state is learned anew, and that is said.
-const VERSION: u8 = 9;
+/// Versions of what is written. Another one is not read: the state is learned anew, and that is said.
+/// A stop leaves a snapshot and no delta, so that a new version of deltas costs an upgrade nothing.
+const SNAPSHOT: u8 = 9;
+const DELTA: u8 = 10;
 
 #[derive(Debug)]
 pub struct Memory {
@@ -59,7 +61,7 @@ impl Memory {
         let mut memory = Memory::new(learning);
         let mut is_whole = true;
         if let Some(snapshot) = &recovered.snapshot {
-            match read::<Snapshot>(snapshot) {
+            match read::<Snapshot>(SNAPSHOT, snapshot) {
                 Ok(snapshot) => {
                     let changed = engine.map_or(Vec::new(), |engine| {
                         snapshot.judge.changed(&engine.detectors)
@@ -83,7 +85,7 @@ impl Memory {
             }
         }
         for delta in &recovered.deltas {
-            match read::<Delta>(delta) {
+            match read::<Delta>(DELTA, delta) {
                 Ok(delta) => {
                     memory.judge.apply(delta.judge);
                     memory.groups.apply(delta.groups);
@@ -100,7 +102,7 @@ impl Memory {
     /// Of `detectors`, those that remember otherwise than when the snapshot was written.
     pub fn changed(recovered: &Recovered, detectors: &[Detector]) -> Vec<String> {
         let snapshot = recovered.snapshot.as_deref();
-        let snapshot = snapshot.and_then(|snapshot| read::<Snapshot>(snapshot).ok());
+        let snapshot = snapshot.and_then(|snapshot| read::<Snapshot>(SNAPSHOT, snapshot).ok());
         snapshot.map_or(Vec::new(), |snapshot| snapshot.judge.changed(detectors))
     }
 
@@ -113,7 +115,7 @@ impl Memory {
         if delta.judge.is_empty() && delta.groups.is_empty() {
             return None;
         }
-        match write(&delta) {
+        match write(DELTA, &delta) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 tracing::error!(%error, "a change of the state cannot be written");
@@ -123,10 +125,11 @@ impl Memory {
     }
 
     pub fn snapshot(&self, engine: &Engine) -> Result<Vec<u8>, postcard::Error> {
-        write(&Snapshot {
+        let snapshot = Snapshot {
             judge: self.judge.snapshot(engine)?,
             groups: self.groups.snapshot(),
-        })
+        };
+        write(SNAPSHOT, &snapshot)
     }
 
     /// All that is remembered; entries come in no particular order.
@@ -164,14 +167,16 @@ impl Memory {
     }
 }
 
-fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, postcard::Error> {
-    postcard::to_extend(value, vec![VERSION])
+fn write<T: Serialize>(version: u8, value: &T) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_extend(value, vec![version])
 }
 
-fn read<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, String> {
+fn read<'b, T: Deserialize<'b>>(version: u8, bytes: &'b [u8]) -> Result<T, String> {
     match bytes.split_first() {
-        Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
-        Some((version, _)) => Err(format!("version {version} is not {VERSION}")),
+        Some((found, rest)) if *found == version => {
+            postcard::from_bytes(rest).map_err(|error| error.to_string())
+        }
+        Some((found, _)) => Err(format!("version {found} is not {version}")),
         None => Err("it is empty".to_owned()),
     }
 }

@@ -380,6 +380,29 @@ impl Event<'_> {
         }))
     }
 
+    /// A secret made; of what is in it, nothing is logged.
+    pub fn secret(&self, secret: &str) -> Value {
+        self.record(json!({
+            "level": "Metadata", "stage": "ResponseComplete", "verb": "create",
+            "requestURI": "/api/v1/namespaces/shop/secrets",
+            "objectRef": { "resource": "secrets", "namespace": "shop", "name": secret, "apiVersion": "v1" },
+            "responseStatus": { "metadata": {}, "code": 201 },
+        }))
+    }
+
+    /// A token put into a secret by the platform.
+    pub fn filled(&self, secret: &str) -> Value {
+        self.record(json!({
+            "level": "Metadata", "stage": "ResponseComplete", "verb": "update",
+            "requestURI": format!("/api/v1/namespaces/shop/secrets/{secret}"),
+            "user": { "username": "system:kube-controller-manager", "groups": ["system:authenticated"] },
+            "sourceIPs": ["172.31.24.9"],
+            "userAgent": "kube-controller-manager/v1.34.1 (linux/amd64) kubernetes/32cc146/tokens-controller",
+            "objectRef": { "resource": "secrets", "namespace": "shop", "name": secret, "apiVersion": "v1" },
+            "responseStatus": { "metadata": {}, "code": 200 },
+        }))
+    }
+
     /// Nothing that anybody alerts on.
     pub fn quiet(&self) -> Value {
         self.record(json!({

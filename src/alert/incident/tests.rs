@@ -10,6 +10,7 @@ use crate::decode::RecordPosition;
 use crate::detect::Outcome;
 use crate::detect::matches::{Digest128, Match, Occurrence, StateKey};
 use crate::detect::order::{Judge, Judgement, Learning};
+use crate::detect::state::sequence::Whom;
 use crate::detect::{Detector, Engine, load};
 use crate::event::trace::{Role, Tie, TraceKind};
 use crate::event::{Category, Stage};
@@ -106,6 +107,7 @@ fn tied(
         state: StateKey::None,
         summary: format!("{user} (203.0.113.9) did {id}"),
         known: None,
+        on_behalf_of: Vec::new(),
         note: None,
         occurrence: Arc::new(occurrence),
     };
@@ -281,6 +283,32 @@ fn what_the_platform_does_joins_by_what_it_does_it_to() {
             &[took, eve],
         );
         add(&mut incidents, &detectors, &read);
+    }
+    let closed = closed(&mut incidents);
+    let steps: Vec<usize> = closed.iter().map(|of| of.steps.len()).collect();
+    assert_eq!(steps, [2, 2]);
+}
+
+#[test]
+fn what_the_platform_does_for_somebody_is_theirs() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    for (seconds, user) in [(0, "eve"), (60, "bob")] {
+        let identity = (Role::Acts, TraceKind::Identity, user);
+        let listed = tied(&detectors, "secrets-listed", user, seconds, &[identity]);
+        add(&mut incidents, &detectors, &listed);
+        let mut filled = tied(
+            &detectors,
+            "token-secret-filled",
+            "platform",
+            seconds + 9,
+            &[],
+        );
+        filled.found.on_behalf_of = vec![Whom {
+            user: user.to_owned(),
+            address: "203.0.113.9".to_owned(),
+        }];
+        add(&mut incidents, &detectors, &filled);
     }
     let closed = closed(&mut incidents);
     let steps: Vec<usize> = closed.iter().map(|of| of.steps.len()).collect();

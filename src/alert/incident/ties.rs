@@ -5,6 +5,7 @@
 use super::state::Finding;
 use crate::alert::{ObjectId, Severity};
 use crate::detect::matches::{Digest128, StateKey};
+use crate::detect::state::sequence::Whom;
 use crate::event::trace::{Role, Tie, Trace, TraceKind};
 
 /// What ties a finding to others. What nobody is woken for is tied by who did it from where only:
@@ -32,16 +33,16 @@ pub(super) fn joining(finding: &Finding<'_>) -> Vec<Tie> {
         trace: Trace { kind, value },
         role: Role::Acts,
     };
-    // The platform does everyone's work: it acts as nobody.
-    let acted = |tie: &Tie| matches!(tie.role, Role::Acts | Role::Bears);
-    if !user.is_empty() && occurrence.traces.iter().any(acted) {
-        let address = occurrence.source_ip.address.as_deref().unwrap_or_default();
-        if !usual && !address.is_empty() {
-            joining.push(acts(
-                TraceKind::SharedIdentity,
-                format!("{user} from {address}"),
-            ));
+    let from = |Whom { user, address }: &Whom| {
+        let value = format!("{user} from {address}");
+        (!address.is_empty()).then(|| acts(TraceKind::SharedIdentity, value))
+    };
+    joining.extend(finding.found.on_behalf_of.iter().filter_map(from));
+    if let Some(whom) = occurrence.someone() {
+        if !usual {
+            joining.extend(from(&whom));
         }
+        let Whom { user, address } = whom;
         let object = &occurrence.object;
         // Which of many objects was one too many is chance.
         let of_many = matches!(

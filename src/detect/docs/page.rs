@@ -117,7 +117,10 @@ fn facts_of_the_file(page: &mut Page, library: &Library, spec: &Spec) {
         Kind::Hygiene => "hygiene: only with `--profile all`",
     };
     row("kind", kind.to_owned());
-    row("severity", spec.severity.to_string());
+    match spec.signal {
+        true => row("alerts", "none: sequences build on it".to_owned()),
+        false => row("severity", spec.severity.to_string()),
+    }
     row("needs", needs(spec));
     row("covers", {
         let rows = library.coverage.family.iter().flat_map(|family| {

@@ -170,13 +170,7 @@ pub fn read(view: &View<'_>, place: Place<'_>, out: &mut Vec<Lesson>) {
                 Object::Unknown | Object::None => None,
             };
             let content = content(view, kind, whole);
-            // A server-side apply of what is not there makes it.
-            let made = event.verb == "create"
-                || event
-                    .response_status
-                    .as_ref()
-                    .is_some_and(|status| status.code == 201);
-            let what = match made && view.subresource().is_empty() {
+            let what = match view.is(Fact::Made) && view.subresource().is_empty() {
                 true => What::Made(content),
                 false => What::Left {
                     content,

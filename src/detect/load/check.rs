@@ -169,6 +169,7 @@ impl Check<'_> {
             },
             severity: spec.severity,
             enabled: true,
+            signal: spec.signal,
             covers: spec.covers.into_iter().map(Spanned::into_inner).collect(),
             guide: spec.guide.into(),
             attack: spec.attack.into_iter().map(Spanned::into_inner).collect(),

@@ -141,6 +141,11 @@ pub fn load_with(
         problems = files
             .values()
             .flat_map(|parsed| unknown_steps(parsed, &files))
+            .chain(
+                files
+                    .values()
+                    .filter_map(|parsed| unused_signal(parsed, &files)),
+            )
             .collect();
     }
     if problems.is_empty() {
@@ -176,6 +181,24 @@ fn unknown_steps(parsed: &Parsed, files: &BTreeMap<String, Parsed>) -> Vec<Diagn
         ));
     }
     problems
+}
+
+/// A signal that no sequence builds on finds for nobody.
+fn unused_signal(parsed: &Parsed, files: &BTreeMap<String, Parsed>) -> Option<Diagnostic> {
+    let Detector { id, signal, .. } = &parsed.detector;
+    let mut steps = files.values().flat_map(|parsed| &parsed.steps);
+    if !signal || steps.any(|(step, _)| step == id) {
+        return None;
+    }
+    let source = &parsed.source;
+    Some(Diagnostic::at_span(
+        &source.file,
+        &source.text,
+        key_span(&source.text, "signal"),
+        "signal",
+        "no sequence has it as a step, so that nobody would hear of it".to_owned(),
+        Some("name it in a [[sequence.step]], or remove `signal`".to_owned()),
+    ))
 }
 
 /// The text of a site's file, or with `override = "merge"` the shipped text with the file's keys

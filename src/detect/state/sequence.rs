@@ -40,8 +40,17 @@ pub struct Event {
     /// Id of the detector.
     pub detector: String,
     pub audit_id: String,
+    /// Who made the request, but for the platform.
+    pub actor: Option<Whom>,
     /// It was the last of a whole sequence.
     done: bool,
+}
+
+/// Someone, and where they came from; an address that is not known is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whom {
+    pub user: String,
+    pub address: String,
 }
 
 impl Event {
@@ -58,8 +67,13 @@ impl Event {
             request: request.0 as u64,
             detector: detector.to_owned(),
             audit_id: audit_id.to_owned(),
+            actor: None,
             done: false,
         }
+    }
+
+    pub fn by(self, actor: Option<Whom>) -> Event {
+        Event { actor, ..self }
     }
 }
 
