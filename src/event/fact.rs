@@ -324,7 +324,7 @@ facts! {
     }
     Secret {
         SecretServiceAccountToken = "secret.service_account_token", "the secret is of type kubernetes.io/service-account-token";
-        SecretMayBeToken = "secret.may_be_token", "the type of the secret that is made was not logged, so that it may be a service account's token";
+        SecretMayBeToken = "secret.may_be_token", "the type of the secret that is made or patched was not logged, so that it may be a service account's token";
         TokenLongLived = "token.long_lived", "the token asked for lives longer than a day";
         TokenPodBound = "token.pod_bound", "the token asked for is bound to a pod, node or secret";
         ConfigMapCredential = "configmap.credential", "a key or value of the config map looks like a credential";

@@ -70,7 +70,7 @@ fn secrets(view: &View<'_>, facts: &mut FactSet) {
     facts.set(
         Fact::SecretMayBeToken,
         secret
-            && view.event.verb == "create"
+            && matches!(view.event.verb.as_ref(), "create" | "patch")
             && !is_helm_release(view)
             && matches!(kind, Object::Unknown),
     );

@@ -37,6 +37,8 @@ pub enum TraceKind {
     Address,
     /// Nothing that may be shared: the alert stands alone.
     Alert,
+    /// A shared identity, for what nobody is woken for: it ties to what is near in time.
+    Nearby,
 }
 
 /// One trace; `value` may hold anything an attacker wrote, bounded.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ties::reach;
 use crate::event::trace::Tie;
 
 /// Stretches of traces that one incident keeps.
@@ -70,6 +71,7 @@ impl Links {
     /// room for one more.
     pub fn add(&mut self, key: u128, tie: &Tie, now: i64, window: i64) -> Option<(i64, i64)> {
         self.last = self.last.max(now);
+        let window = reach(tie.trace.kind, window);
         if let Some(links) = self.by_tie.get_mut(&key)
             && let [link] = links.as_mut_slice()
             && now >= link.first.saturating_sub(window)
@@ -126,6 +128,7 @@ impl Links {
         self.last = self.last.max(other.last);
         for (key, links) in other.by_tie {
             for link in links {
+                let window = reach(link.tie.trace.kind, window);
                 self.put(key, link, window);
             }
         }

@@ -210,14 +210,22 @@ impl Open {
 
     /// What its findings share, as far as that says something to people.
     fn joined_by(&self) -> Vec<Trace> {
-        let mut uses: BTreeMap<&Trace, u64> = BTreeMap::new();
+        let mut uses: BTreeMap<Trace, u64> = BTreeMap::new();
         for (_, link) in self.links.iter() {
-            *uses.entry(&link.tie.trace).or_default() += link.count;
+            let Trace { kind, value } = &link.tie.trace;
+            let kind = match *kind {
+                // Every finding that has one has the other, or is tied by that alone.
+                TraceKind::SharedIdentity => continue,
+                TraceKind::Nearby => TraceKind::SharedIdentity,
+                kind => kind,
+            };
+            let value = value.clone();
+            *uses.entry(Trace { kind, value }).or_default() += link.count;
         }
         let mut joined_by: Vec<Trace> = uses
             .into_iter()
             .filter(|(trace, count)| *count > 1 && trace.kind != TraceKind::Alert)
-            .map(|(trace, _)| trace.clone())
+            .map(|(trace, _)| trace)
             .collect();
         // That an identity came from one address, ran in one pod or did two things to one object
         // adds nothing to that it was the same.

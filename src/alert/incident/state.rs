@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Incident;
 use super::open::{Closing, Open};
-use super::ties::{digest, joining, of_role};
+use super::ties::{digest, joining, of_role, reach};
 use crate::alert::{Alert, Kind};
 use crate::detect::matches::{Digest128, DigestHasher, Match};
 use crate::event::trace::{Role, Tie};
@@ -123,6 +123,7 @@ impl Incidents {
         let window = self.window;
         let mut touched: BTreeSet<Digest128> = BTreeSet::new();
         for (trace, tie) in &keyed {
+            let window = reach(tie.trace.kind, window);
             for other in Role::ALL {
                 let (before, after) = (other.leads_to(tie.role), tie.role.leads_to(other));
                 if !before && !after {

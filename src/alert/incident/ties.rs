@@ -71,9 +71,32 @@ pub(super) fn joining(finding: &Finding<'_>) -> Vec<Tie> {
             format!("{} {user}", finding.fingerprint.hex()),
         ));
     }
+    let nearby: Vec<Tie> = joining
+        .iter()
+        .filter(|tie| tie.trace.kind == TraceKind::SharedIdentity)
+        .map(|Tie { trace, role }| Tie {
+            trace: Trace {
+                kind: TraceKind::Nearby,
+                value: trace.value.clone(),
+            },
+            role: *role,
+        })
+        .collect();
+    if !told {
+        joining.retain(|tie| tie.trace.kind != TraceKind::SharedIdentity);
+    }
+    joining.extend(nearby);
     joining.sort();
     joining.dedup();
     joining
+}
+
+/// How far apart findings may be that a trace ties, in seconds, where `window` is the widest.
+pub(super) fn reach(kind: TraceKind, window: i64) -> i64 {
+    match kind {
+        TraceKind::Nearby => window / 6,
+        _ => window,
+    }
 }
 
 pub(super) fn digest(cluster: &str, trace: &Trace) -> Digest128 {
