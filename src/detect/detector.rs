@@ -157,6 +157,8 @@ pub enum StateSpec {
         limit: u32,
         window: SignedDuration,
         learn: SignedDuration,
+        /// Of these, `count` values must be new; empty where that does not matter.
+        new_to: Vec<Field>,
     },
     Sequence {
         within: SignedDuration,

@@ -9,7 +9,7 @@ use super::detector::{Detector, Matcher, StateSpec};
 use super::index::{Candidates, DetectorIndex, Index};
 use super::inventory::known::Query;
 use super::inventory::lesson;
-use super::matches::{Digest128, Match, Occurrence, Place, StateKey, elements, texts};
+use super::matches::{Digest128, Match, Novelty, Occurrence, Place, StateKey, elements, texts};
 use super::scratch::Scratch;
 use super::sequence::Followers;
 use super::state::first_seen;
@@ -356,10 +356,22 @@ fn state_key(
         }
         StateSpec::Threshold { .. } | StateSpec::Spike { .. } => {
             let (fields, distinct, _) = detector.state.counting()?;
+            let hash = detector.state_hash.to_le_bytes();
+            let value = distinct.map(|field| Digest128::of([view.field(field).text().as_bytes()]));
+            let novelty = match &detector.state {
+                StateSpec::Spike { new_to, .. } if !new_to.is_empty() => value.map(|value| {
+                    // An identity is new to itself in each cluster.
+                    let scope = [&hash, view.origin.cluster.as_bytes()].concat();
+                    let to = digest_of(&scope, &texts(view, new_to));
+                    let pair = Digest128::of([&to.bytes()[..], &value.bytes()]);
+                    Novelty { to, pair }
+                }),
+                _ => None,
+            };
             Some(StateKey::Count {
-                key: digest_of(&detector.state_hash.to_le_bytes(), &texts(view, fields)),
-                distinct: distinct
-                    .map(|field| Digest128::of([view.field(field).text().as_bytes()]).0 as u64),
+                key: digest_of(&hash, &texts(view, fields)),
+                distinct: value.map(|value| value.0 as u64),
+                novelty,
             })
         }
     }

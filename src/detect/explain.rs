@@ -21,8 +21,12 @@ pub fn counted(reached: u32, distinct: Option<Field>, window: SignedDuration) ->
 }
 
 /// Why a spike raised: what was counted, and what was expected on which evidence.
-pub fn spike(answer: &spike::Answer, counted: String) -> String {
+pub fn spike(answer: &spike::Answer, counted: String, new: Option<u32>) -> String {
     let bar = answer.bar;
+    let counted = match new {
+        Some(new) => format!("{counted}, {new} of them never seen before"),
+        None => counted,
+    };
     match answer.known {
         Known::Enough { spans, over, usual } => format!(
             "{counted}; {usual} is usual and fewer than {bar} were to be expected, by the {spans} such spans with any in {}",

@@ -325,9 +325,18 @@ pub enum StateKey {
         key: Digest128,
         /// 64 bits of what is counted once only; `None` counts every request.
         distinct: Option<u64>,
+        /// Where it matters what is new.
+        novelty: Option<Novelty>,
     },
     /// The steps that the event may be, at least one.
     Sequence(Vec<StepKey>),
+}
+
+/// To what a counted value may be new, and both together.
+#[derive(Debug, Clone, Copy)]
+pub struct Novelty {
+    pub to: Digest128,
+    pub pair: Digest128,
 }
 
 /// The values of `fields` as texts.

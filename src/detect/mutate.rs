@@ -362,7 +362,17 @@ impl Mutants<'_> {
                     });
                 }
             }
-            StateSpec::Spike { distinct, .. } => {
+            StateSpec::Spike {
+                distinct, new_to, ..
+            } => {
+                for field in 0..new_to.len() {
+                    let name = format!("spike.new_to: without {}", new_to[field].name());
+                    self.add(name, |d| {
+                        if let StateSpec::Spike { new_to, .. } = &mut d.state {
+                            new_to.remove(field);
+                        }
+                    });
+                }
                 for (name, step) in [("+1", 1), ("-1", -1)] {
                     self.add(format!("spike.count: {name}"), |d| {
                         if let StateSpec::Spike { count, .. } = &mut d.state {

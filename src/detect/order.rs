@@ -15,7 +15,7 @@ use super::engine::Engine;
 use super::explain;
 use super::index::DetectorIndex;
 use super::inventory::{Inventory, known};
-use super::matches::{Digest128, Match, Occurrence, StateKey};
+use super::matches::{Digest128, Match, Novelty, Occurrence, StateKey};
 use super::scratch::Counts;
 use super::spec::NewKey;
 use super::state::absence::{self, Absence};
@@ -30,6 +30,7 @@ use super::state::spike::{self, Spikes};
 use super::state::streams::Streams;
 use super::state::threshold::Thresholds;
 use super::state::unsure::Unsure;
+use super::state::window::Counting;
 use crate::alert::Severity;
 use crate::event::Truth;
 use crate::event::agent::product;
@@ -311,10 +312,19 @@ impl Judge {
                 }
                 explain::novelty(answer, who, learn.is_none())
             }
-            (state, StateKey::Count { key, distinct }) => {
+            (
+                state,
+                StateKey::Count {
+                    key,
+                    distinct,
+                    novelty,
+                },
+            ) => {
                 // The first 64 bits of the request's digest stand for the request.
                 let value = distinct.unwrap_or(occurrence.request.0 as u64);
-                self.counted(state, *key, value, &occurrence)
+                let new = novelty
+                    .and_then(|novelty| self.new_values(detector, novelty, value, &occurrence));
+                self.counted(state, *key, value, new, &occurrence)
             }
             _ => (Outcome::Alert, detector.description.clone()),
         };
@@ -441,6 +451,7 @@ impl Judge {
         state: &StateSpec,
         key: Digest128,
         value: u64,
+        new: Option<u32>,
         occurrence: &Occurrence,
     ) -> (Outcome, String) {
         let Some((_, distinct, counting)) = state.counting() else {
@@ -459,9 +470,13 @@ impl Judge {
                 learn,
             });
             return match answer.is_spike() {
+                true if new.is_some_and(|new| new < *count) => (
+                    Outcome::Counted,
+                    "many, but too few that were not seen before".to_owned(),
+                ),
                 true => (
                     Outcome::Alert,
-                    explain::spike(&answer, counted(answer.reached)),
+                    explain::spike(&answer, counted(answer.reached), new),
                 ),
                 false => (
                     Outcome::Counted,
@@ -476,6 +491,36 @@ impl Judge {
         } else {
             (Outcome::Counted, "the threshold is not reached".to_owned())
         }
+    }
+
+    /// How many of the values within the window were never seen before; of one that was, how many
+    /// are around it. Remembers the value.
+    fn new_values(
+        &mut self,
+        detector: &Detector,
+        novelty: Novelty,
+        value: u64,
+        occurrence: &Occurrence,
+    ) -> Option<u32> {
+        let StateSpec::Spike { count, window, .. } = detector.state else {
+            return None;
+        };
+        let (owner, time) = (occurrence.owner, occurrence.clock());
+        let counting = Counting {
+            count,
+            window,
+            distinct: true,
+            spike: false,
+        };
+        let hit = counting.hit(novelty.to, owner, value, time);
+        let scope = first_seen::scope(detector.state_hash, &occurrence.cluster);
+        let is_new = self
+            .first_seen
+            .meet(scope, novelty.to, owner, novelty.pair, time);
+        Some(match is_new {
+            true => self.thresholds.ask(hit),
+            false => self.thresholds.around(&hit),
+        })
     }
 
     /// A match of a sequence: a step, where a detector of the step has just found something.

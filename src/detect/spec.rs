@@ -196,6 +196,9 @@ pub struct Spike {
     pub window: Spanned<String>,
     /// How far back a key's first activity must lie before its past counts.
     pub learn: Spanned<String>,
+    /// Of the different values, `count` must be such as these together never showed before.
+    #[serde(default)]
+    pub new_to: Vec<Spanned<String>>,
 }
 
 /// Raises when what other detectors find follows one upon the other.

@@ -39,6 +39,9 @@ pub enum TraceKind {
     Alert,
     /// A shared identity, for what nobody is woken for: it ties to what is near in time.
     Nearby,
+    /// A pod whose token is used outside of the cluster: it ties to whoever reached into the pod
+    /// before that began.
+    CarriedOff,
 }
 
 /// One trace; `value` may hold anything an attacker wrote, bounded.
@@ -222,7 +225,11 @@ fn actor_traces(view: &View<'_>, traces: &mut Traces<'_>) {
         });
         let pod = extra("pod-name");
         if let Some(pod) = pod {
-            traces.add(Role::Acts, TraceKind::Pod, format!("{namespace}/{pod}"));
+            let kind = match foreign && view.is(Fact::SourceIpUntrusted) {
+                true => TraceKind::CarriedOff,
+                false => TraceKind::Pod,
+            };
+            traces.add(Role::Acts, kind, format!("{namespace}/{pod}"));
         }
         // A token that never expires is known by the secret that it lies in.
         if let Some(secret) = secret {
@@ -310,7 +317,9 @@ fn from_outside(user: &str) -> String {
 
 fn pod(role: Role, namespace: &str, name: &str, traces: &mut Traces<'_>) {
     if !namespace.is_empty() && !name.is_empty() {
-        traces.add(role, TraceKind::Pod, format!("{namespace}/{name}"));
+        for kind in [TraceKind::Pod, TraceKind::CarriedOff] {
+            traces.add(role, kind, format!("{namespace}/{name}"));
+        }
     }
 }
 

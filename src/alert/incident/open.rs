@@ -217,6 +217,7 @@ impl Open {
                 // Every finding that has one has the other, or is tied by that alone.
                 TraceKind::SharedIdentity => continue,
                 TraceKind::Nearby => TraceKind::SharedIdentity,
+                TraceKind::CarriedOff => TraceKind::Pod,
                 kind => kind,
             };
             let value = value.clone();

@@ -17,7 +17,7 @@ use super::open::{Closing, Open};
 use super::ties::{digest, joining, of_role, reach};
 use crate::alert::{Alert, Kind};
 use crate::detect::matches::{Digest128, DigestHasher, Match};
-use crate::event::trace::{Role, Tie};
+use crate::event::trace::{Role, Tie, TraceKind};
 
 /// Open incidents kept at most; beyond, the one longest without a finding closes.
 const MAX_OPEN: usize = 10_000;
@@ -65,6 +65,12 @@ struct Stretch {
     first: i64,
     last: i64,
     incident: Digest128,
+}
+
+/// Whether others must have gone before the first of the acts: whoever reaches into a pod whose token
+/// is abroad already has not carried it off.
+fn must_precede(tie: &Tie) -> bool {
+    tie.trace.kind == TraceKind::CarriedOff
 }
 
 impl Incidents {
@@ -124,6 +130,7 @@ impl Incidents {
         let mut touched: BTreeSet<Digest128> = BTreeSet::new();
         for (trace, tie) in &keyed {
             let window = reach(tie.trace.kind, window);
+            let begun = self.begun(*trace, tie, now);
             for other in Role::ALL {
                 let (before, after) = (other.leads_to(tie.role), tie.role.leads_to(other));
                 if !before && !after {
@@ -131,6 +138,12 @@ impl Incidents {
                 }
                 let near = |stretch: &&Stretch| {
                     let Stretch { first, last, .. } = **stretch;
+                    let (now, last) = match (tie.role, other) {
+                        (Role::Acts, Role::Acts) => (now, last),
+                        (Role::Acts, _) => (begun.unwrap_or(now), last),
+                        (_, Role::Acts) if must_precede(tie) => (now, first),
+                        _ => (now, last),
+                    };
                     let before = before && now >= first && now <= last.saturating_add(window);
                     let after = after && now <= last && now >= first.saturating_sub(window);
                     before || after
@@ -197,6 +210,20 @@ impl Incidents {
             self.evicted += 1;
         }
         self.open.get_mut(&key).map(|open| (key, open.current_id()))
+    }
+
+    /// When the acts began that a finding at `now` goes on with, where that matters.
+    fn begun(&self, trace: Digest128, tie: &Tie, now: i64) -> Option<i64> {
+        if tie.role != Role::Acts || !must_precede(tie) {
+            return None;
+        }
+        let acts = self.ties.get(&of_role(trace, Role::Acts));
+        let near = |stretch: &&Stretch| {
+            now >= stretch.first.saturating_sub(self.window)
+                && now <= stretch.last.saturating_add(self.window)
+        };
+        let firsts = acts.into_iter().flatten().filter(near);
+        firsts.map(|stretch| stretch.first).chain([now]).min()
     }
 
     /// Makes one of the incidents that a finding has turned out to join.

@@ -198,6 +198,7 @@ fn everyday_work_joins_by_the_object_only() {
     let mut deleted = judgement(&detectors, "mass-delete", "eve", 66, &[EVE]);
     web(&mut deleted.found, "api");
     deleted.found.state = StateKey::Count {
+        novelty: None,
         key: Digest128(1),
         distinct: Some(1),
     };
@@ -287,6 +288,40 @@ fn what_the_platform_does_joins_by_what_it_does_it_to() {
     let closed = closed(&mut incidents);
     let steps: Vec<usize> = closed.iter().map(|of| of.steps.len()).collect();
     assert_eq!(steps, [2, 2]);
+}
+
+/// Who is in the incident of a token that is abroad from 100 on, if somebody went into its pod at
+/// `reached`.
+fn actors_beside_the_thief(reached: i64) -> usize {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    let pod = "shop/web-0";
+    let took = [
+        (Role::Acts, TraceKind::Identity, "bob"),
+        (Role::Took, TraceKind::CarriedOff, pod),
+    ];
+    let went = tied(&detectors, "pod-exec", "bob", reached, &took);
+    let abroad = |seconds| {
+        let acts = [
+            (Role::Acts, TraceKind::Credential, "JTI=1"),
+            (Role::Acts, TraceKind::CarriedOff, pod),
+        ];
+        tied(&detectors, "secrets-listed", "sa", seconds, &acts)
+    };
+    for found in [abroad(100), went, abroad(300)] {
+        add(&mut incidents, &detectors, &found);
+    }
+    let closed = closed(&mut incidents);
+    let thief = closed
+        .iter()
+        .find(|of| of.actors.iter().any(|actor| actor == "sa"));
+    thief.expect("it acted").actors.len()
+}
+
+#[test]
+fn whoever_goes_into_a_pod_has_carried_off_what_is_abroad_only_afterwards() {
+    assert_eq!(actors_beside_the_thief(50), 2);
+    assert_eq!(actors_beside_the_thief(200), 1);
 }
 
 #[test]

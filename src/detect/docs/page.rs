@@ -279,6 +279,13 @@ fn memory(page: &mut Page, spec: &Spec) {
             inline(spike.learn.get_ref()),
             spike.limit,
         ));
+        if !spike.new_to.is_empty() {
+            page.line(format!(
+                "Of the values, {} must be such as were never seen before with the same {}.",
+                spike.count,
+                codes(values(&spike.new_to), "and"),
+            ));
+        }
     }
     if let Some(sequence) = &spec.sequence {
         steps(page, sequence.get_ref());

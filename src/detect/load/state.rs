@@ -108,6 +108,15 @@ impl Check<'_> {
             let help = Some("from 1m to 24h".into());
             self.problem(&spike.window, "spike.window", "is no possible span", help);
         }
+        if let Some(first) = spike.new_to.first().filter(|_| spike.distinct.is_none()) {
+            let help = Some("say with `distinct` which values are counted".into());
+            self.problem(
+                first,
+                "spike.new_to",
+                "has no values that could be new",
+                help,
+            );
+        }
         let state = StateSpec::Spike {
             key: self.fields(&spike.key, "spike.key"),
             distinct: spike
@@ -118,10 +127,18 @@ impl Check<'_> {
             limit: spike.limit,
             window,
             learn: self.learning(&spike.learn, "spike.learn"),
+            new_to: match spike.new_to.as_slice() {
+                [] => Vec::new(),
+                named => self.fields(named, "spike.new_to"),
+            },
         };
         let distinct = spike.distinct.as_ref().map(|name| name.get_ref());
         let key = names(&spike.key);
-        (state, format!("spike {key:?} {distinct:?}"))
+        let mut text = format!("spike {key:?} {distinct:?}");
+        if !spike.new_to.is_empty() {
+            text = format!("{text} new to {:?}", names(&spike.new_to));
+        }
+        (state, text)
     }
 
     fn sequence(&mut self, spanned: &Spanned<Sequence>) -> (StateSpec, String) {

@@ -232,6 +232,30 @@ impl FirstSeen {
         answer
     }
 
+    /// Whether the pair is new, however long the key is watched; remembers it.
+    pub fn meet(
+        &mut self,
+        scope: Digest128,
+        key: Digest128,
+        owner: Owner,
+        pair: Digest128,
+        time: Timestamp,
+    ) -> bool {
+        let is_new = !self.pairs.contains(&pair);
+        if is_new {
+            let mut values = Packed::default();
+            values.put(pair.0.to_le_bytes());
+            self.remember(Told::Seen {
+                scope: scope.0,
+                key: key.0,
+                owner: owner as u32,
+                values,
+                at: time.as_second(),
+            });
+        }
+        is_new
+    }
+
     /// Adds to the events of a key, in any order.
     pub fn count(&mut self, key: Digest128, events: u64) {
         self.remember(Told::Counted { key: key.0, events });

@@ -50,6 +50,12 @@ impl Thresholds {
         window.map_or(1, |window| window.fullest_around(&hit, hit.count))
     }
 
+    /// As [`Thresholds::ask`], of an event that does not count itself.
+    pub fn around(&self, hit: &Hit) -> u32 {
+        let window = self.windows.get(&Digest128(hit.key));
+        window.map_or(0, |window| window.fullest_around(hit, hit.count))
+    }
+
     pub fn apply(&mut self, hit: Hit) {
         let key = Digest128(hit.key);
         match self.windows.get_mut(&key) {
