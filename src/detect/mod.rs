@@ -17,7 +17,6 @@ pub mod load;
 pub mod matches;
 pub mod mutate;
 pub mod order;
-pub mod reuse;
 pub mod scratch;
 pub mod selftest;
 pub mod sequence;

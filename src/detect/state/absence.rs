@@ -1,8 +1,8 @@
 //! What no longer comes: a cluster that falls silent, a category that stops or never was there.
 //!
 //! Only what was steady can be missed: before a gap, records must have come for as long as the gap
-//! has to be, without a pause of a third of it. So a few events of an archive, or of a category that
-//! speaks once a day, make no alert. While an archive is read, a gap is judged by what comes after
+//! has to be, without a pause of a third of it, and such pauses must be rare. So a few events of an
+//! archive, or of a category that speaks now and then, make no alert. While an archive is read, a gap is judged by what comes after
 //! it; live, it is judged as soon as the clock says so.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +50,9 @@ const WATCHED: [Category; 4] = [
     Category::KubeApiserver,
     Category::Raw,
 ];
+
+/// Pauses within a day that make a stream one that speaks now and then; fewer may be outages.
+const OFTEN: usize = 3;
 
 /// Stands for the cluster as a whole in [`Cluster::told`].
 const WHOLE: u8 = u8::MAX;
@@ -362,10 +365,17 @@ fn closed(spans: &[(i64, i64)], after: i64, now: i64) -> Vec<Gap> {
         .collect()
 }
 
-/// Whether records came for `after` without a pause of a third of it, up to the last of `spans`.
+/// Whether records came for `after` without a pause of a third of it, up to the last of `spans`, and
+/// not often with one on the day before.
 fn steady(spans: &[(i64, i64)], after: i64) -> bool {
-    let end = spans.last().map(|last| last.1);
-    end.is_some_and(|end| end - run(spans, after).1 >= after)
+    let Some((_, end)) = spans.last() else {
+        return false;
+    };
+    let day = spans.partition_point(|(start, _)| *start < end - 24 * 3600);
+    let pauses = spans[day..]
+        .windows(2)
+        .filter(|pair| pair[1].0 - pair[0].1 > after / 3);
+    end - run(spans, after).1 >= after && pauses.count() < OFTEN
 }
 
 /// Where the last activity without a pause of a third of `after` begins: the span and its start.
@@ -436,6 +446,21 @@ mod tests {
         observe(&mut state, Category::KubeAudit, 0, 600);
         observe(&mut state, Category::KubeAudit, 1_200, 1_800);
         assert!(look(&mut state, Absent::Cluster, 90_000, true).is_empty());
+    }
+
+    #[test]
+    fn what_pauses_often_is_not_missed_and_what_was_out_twice_is() {
+        for (pauses, missed) in [(2, 1), (3, 0)] {
+            let mut state = Absence::new(false);
+            look(&mut state, Absent::Cluster, 0, true);
+            let end = 1_600 * pauses;
+            for from in (0..end).step_by(1_600) {
+                observe(&mut state, Category::KubeAudit, from, from + 1_200);
+            }
+            observe(&mut state, Category::KubeAudit, end, end + 1_200);
+            let gaps = look(&mut state, Absent::Cluster, end + 90_000, true);
+            assert_eq!(gaps.len(), missed, "{pauses} pauses");
+        }
     }
 
     #[test]

@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::detector::StateSpec;
-use super::engine::{Engine, make_match};
-use super::explain;
-use super::index::DetectorIndex;
-use super::matches::{Digest128, Match, Occurrence, StateKey};
-use super::order::{Judge, Judgement, Outcome};
+use super::{Judge, Judgement, Outcome};
+use crate::detect::detector::StateSpec;
+use crate::detect::engine::{Engine, make_match};
+use crate::detect::explain;
+use crate::detect::index::DetectorIndex;
+use crate::detect::matches::{Digest128, Match, Occurrence, StateKey};
 use crate::event::{AuditEvent, ObjectRef, Origin, User, View};
 
 impl Judge {
