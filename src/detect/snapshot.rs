@@ -28,7 +28,7 @@ const THRESHOLD: (&str, u8) = ("threshold", 1);
 const SPIKE: (&str, u8) = ("spike", 1);
 const SEQUENCE: (&str, u8) = ("sequence", 2);
 const HABIT: (&str, u8) = ("habit", 1);
-const ABSENCE: (&str, u8) = ("absence", 1);
+const ABSENCE: (&str, u8) = ("absence", 2);
 const INVENTORY: (&str, u8) = ("inventory", 1);
 
 /// What one batch of matches added to the state.

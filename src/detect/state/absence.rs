@@ -38,6 +38,8 @@ pub struct Cluster {
     streams: BTreeMap<u8, Spans>,
     /// The gap last told, by the detector's state hash and the category: where it began.
     told: BTreeMap<(u64, u8), i64>,
+    /// What was before is not wholly known any more.
+    forgotten: Option<i64>,
     /// The end of the latest span of any stream, as [`Absence::by_last`] has it.
     #[serde(skip)]
     last: i64,
@@ -50,6 +52,8 @@ const WATCHED: [Category; 4] = [
     Category::KubeApiserver,
     Category::Raw,
 ];
+
+const DAY: i64 = 24 * 3600;
 
 /// Pauses within a day that make a stream one that speaks now and then; fewer may be outages.
 const OFTEN: usize = 3;
@@ -153,7 +157,12 @@ impl Absence {
                 // The inventory knows of those.
                 Absent::NetworkPolicy => continue,
             };
+            let judged = cluster.forgotten.map(|horizon| horizon + DAY);
             for (number, mut gap) in found {
+                // Whether it was steady before is not known any more, and was asked in time.
+                if !gap.never && judged.is_some_and(|judged| gap.from < judged) {
+                    continue;
+                }
                 let told = cluster.told.entry((state, number)).or_insert(i64::MIN);
                 if gap.from > *told {
                     *told = gap.from;
@@ -178,7 +187,11 @@ impl Absence {
     pub fn forget_before(&mut self, horizon: i64) {
         for cluster in self.clusters.values_mut() {
             for spans in cluster.streams.values_mut() {
+                let known = spans.as_slice().len();
                 spans.forget_before(horizon);
+                if spans.as_slice().len() < known {
+                    cluster.forgotten = cluster.forgotten.max(Some(horizon));
+                }
             }
         }
     }
@@ -371,7 +384,7 @@ fn steady(spans: &[(i64, i64)], after: i64) -> bool {
     let Some((_, end)) = spans.last() else {
         return false;
     };
-    let day = spans.partition_point(|(start, _)| *start < end - 24 * 3600);
+    let day = spans.partition_point(|(start, _)| *start < end - DAY);
     let pauses = spans[day..]
         .windows(2)
         .filter(|pair| pair[1].0 - pair[0].1 > after / 3);
@@ -460,6 +473,27 @@ mod tests {
             observe(&mut state, Category::KubeAudit, end, end + 1_200);
             let gaps = look(&mut state, Absent::Cluster, end + 90_000, true);
             assert_eq!(gaps.len(), missed, "{pauses} pauses");
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_makes_nothing_steady() {
+        let mut state = Absence::new(false);
+        look(&mut state, Absent::Cluster, 0, true);
+        // Now and then half an hour without a longer pause, and then one that is long.
+        for hour in 0..24 * 6 {
+            let begin = hour * 3_600;
+            observe(&mut state, Category::KubeAudit, begin, begin + 1_200);
+            let now = begin + 3_600;
+            let gaps = look(&mut state, Absent::Cluster, now, false);
+            // The first could be outages.
+            assert!(hour <= OFTEN as i64 || gaps.is_empty(), "{hour}: {gaps:?}");
+            state.forget_before(now - KEPT_SECS);
+            if hour == 24 * 4 {
+                let mut restarted = Absence::new(false);
+                restarted.apply(state.snapshot());
+                state = restarted;
+            }
         }
     }
 
