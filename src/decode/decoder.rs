@@ -141,7 +141,7 @@ impl Walk<'_, '_> {
                 None => memchr(b'\n', &bytes[least..]).map_or(bytes.len(), |next| least + next + 1),
             };
             let block = &bytes[at..end];
-            let text = simdutf8::basic::from_utf8(block).unwrap_or_default();
+            let text = std::str::from_utf8(block).unwrap_or_default();
             let mut line = 0;
             while line < block.len() {
                 if let Some(end) = self.walk(text, line, at, Ends::Line) {
@@ -290,7 +290,7 @@ impl Walk<'_, '_> {
         // That the walker left the document says nothing of its elements.
         self.fallback = None;
         // The part that is UTF-8 is looked at by the walker.
-        let valid = match simdutf8::compat::from_utf8(text) {
+        let valid = match std::str::from_utf8(text) {
             Ok(text) => text,
             Err(error) => std::str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default(),
         };
