@@ -110,7 +110,7 @@ pub fn on_behalf(summary: &str, whom: &[Whom]) -> String {
         .collect();
     match whom.is_empty() {
         true => summary.to_owned(),
-        false => format!("{summary}, for {}", whom.join(" and ")),
+        false => format!("{summary}, asked for by {}", whom.join(" and ")),
     }
 }
 

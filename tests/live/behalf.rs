@@ -27,7 +27,7 @@ async fn is_told_once(pipeline: &Pipeline) {
     let (_, alert) = &told[0];
     assert_eq!(
         alert.summary,
-        "A token that never expires was put into secret shop/web-token, for eve@example.com (203.0.113.7)"
+        "A token that never expires was put into secret shop/web-token, asked for by eve@example.com (203.0.113.7)"
     );
     let reason = &alert.reason;
     assert!(reason.contains("secret-written at"), "{reason}");
