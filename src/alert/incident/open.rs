@@ -14,7 +14,7 @@ use super::{Incident, SCHEMA, Step, account};
 use crate::alert::{Severity, Status};
 use crate::detect::matches::{Digest128, Occurrence};
 use crate::detect::techniques;
-use crate::event::trace::{Trace, TraceKind};
+use crate::event::trace::{Role, Trace, TraceKind};
 
 /// Steps that one incident keeps.
 const MAX_STEPS: usize = 128;
@@ -213,12 +213,14 @@ impl Open {
         let mut uses: BTreeMap<Trace, u64> = BTreeMap::new();
         for (_, link) in self.links.iter() {
             let Trace { kind, value } = &link.tie.trace;
-            let kind = match *kind {
+            let kind = match (*kind, link.tie.role) {
                 // Every finding that has one has the other, or is tied by that alone.
-                TraceKind::SharedIdentity => continue,
-                TraceKind::Nearby => TraceKind::SharedIdentity,
-                TraceKind::CarriedOff => TraceKind::Pod,
-                kind => kind,
+                (TraceKind::SharedIdentity, _) => continue,
+                (TraceKind::Nearby, _) => TraceKind::SharedIdentity,
+                (TraceKind::CarriedOff, Role::Acts) => TraceKind::Pod,
+                // Whoever reached into the pod is tied by the pod as well.
+                (TraceKind::CarriedOff, _) => continue,
+                (kind, _) => kind,
             };
             let value = value.clone();
             *uses.entry(Trace { kind, value }).or_default() += link.count;

@@ -325,6 +325,29 @@ fn whoever_goes_into_a_pod_has_carried_off_what_is_abroad_only_afterwards() {
 }
 
 #[test]
+fn a_pod_that_one_finding_is_about_joins_nothing() {
+    let detectors = detectors();
+    let mut incidents = Incidents::default();
+    let eve = (Role::Acts, TraceKind::Identity, "eve");
+    let took = |kind| (Role::Took, kind, "shop/web-0");
+    let traces = [eve, took(TraceKind::Pod), took(TraceKind::CarriedOff)];
+    for (id, seconds, traces) in [
+        ("pod-exec", 0, &traces[..]),
+        ("secrets-listed", 9, &traces[..1]),
+    ] {
+        let found = tied(&detectors, id, "eve", seconds, traces);
+        add(&mut incidents, &detectors, &found);
+    }
+    let closed = closed(&mut incidents);
+    let joined: Vec<&str> = closed[0]
+        .joined_by
+        .iter()
+        .map(|t| t.value.as_str())
+        .collect();
+    assert_eq!(joined, ["eve"]);
+}
+
+#[test]
 fn what_the_platform_does_for_somebody_is_theirs() {
     let detectors = detectors();
     let mut incidents = Incidents::default();
