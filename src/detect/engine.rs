@@ -360,11 +360,10 @@ fn state_key(
             let value = distinct.map(|field| Digest128::of([view.field(field).text().as_bytes()]));
             let novelty = match &detector.state {
                 StateSpec::Spike { new_to, .. } if !new_to.is_empty() => value.map(|value| {
-                    // An identity is new to itself in each cluster.
-                    let scope = [&hash, view.origin.cluster.as_bytes()].concat();
-                    let to = digest_of(&scope, &texts(view, new_to));
+                    let scope = first_seen::scope(detector.state_hash, &view.origin.cluster);
+                    let to = digest_of(&scope.bytes(), &texts(view, new_to));
                     let pair = Digest128::of([&to.bytes()[..], &value.bytes()]);
-                    Novelty { to, pair }
+                    Novelty { scope, to, pair }
                 }),
                 _ => None,
             };

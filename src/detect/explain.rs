@@ -4,10 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::detector::Detector;
 use super::inventory::Bare;
+use super::matches::Whom;
 use super::order::Outcome;
 use super::state::absence::Gap;
 use super::state::first_seen::{Answer, MOST_EVENTS};
-use super::state::sequence::{self, Whom};
+use super::state::sequence;
 use super::state::spike::{self, Known};
 use crate::event::{Category, Field};
 

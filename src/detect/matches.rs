@@ -4,13 +4,13 @@ use std::hash::Hasher;
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::index::DetectorIndex;
 use super::inventory::known::Query;
 use super::sequence::StepKey;
 use super::state::fair::Owner;
-use super::state::sequence::Whom;
 use crate::alert::{Actor, ObjectId, Severity, SourceIp};
 use crate::decode::RecordPosition;
 use crate::event::clock::Clock;
@@ -281,6 +281,13 @@ pub fn bounded(text: &str, max: usize) -> String {
     }
 }
 
+/// Someone, and where they came from; an address that is not known is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whom {
+    pub user: String,
+    pub address: String,
+}
+
 /// One detector's match of one event.
 #[derive(Debug, Clone)]
 pub struct Match {
@@ -335,6 +342,8 @@ pub enum StateKey {
 /// To what a counted value may be new, and both together.
 #[derive(Debug, Clone, Copy)]
 pub struct Novelty {
+    /// The detector's state in this cluster.
+    pub scope: Digest128,
     pub to: Digest128,
     pub pair: Digest128,
 }

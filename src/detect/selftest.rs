@@ -269,7 +269,7 @@ impl Case<'_> {
         });
         let alerted: Vec<&Match> = judged
             .iter()
-            .filter(|(outcome, _)| matches!(outcome, Outcome::Alert | Outcome::Signal))
+            .filter(|(outcome, _)| outcome.is_finding())
             .map(|(_, found)| found)
             .collect();
         let groups = alerted.iter().map(|found| found.group.clone()).collect();

@@ -9,7 +9,8 @@
 //! count together with the address they came from, and an address alone counts only outside the
 //! trusted networks and together with the client. An account is held by a pod that runs as it, by a
 //! token whose id or secret the log tells, or by who was given rights for it: where the log tells them
-//! apart, one way of holding it joins no other. What a person does from outside the trusted networks is
+//! apart, one way of holding it joins no other; and a pod's token that is used outside was carried off by
+//! whoever reached into the pod before that began. What a person does from outside the trusted networks is
 //! likewise told apart from what they do within. To impersonate somebody leaves nothing to act with later.
 
 use serde::{Deserialize, Serialize};

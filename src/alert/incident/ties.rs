@@ -4,12 +4,11 @@
 
 use super::state::Finding;
 use crate::alert::{ObjectId, Severity};
-use crate::detect::matches::{Digest128, StateKey};
-use crate::detect::state::sequence::Whom;
+use crate::detect::matches::{Digest128, StateKey, Whom};
 use crate::event::trace::{Role, Tie, Trace, TraceKind};
 
-/// What ties a finding to others. What nobody is woken for is tied by who did it from where only:
-/// people restart one another's workloads all day, and an object that an intruder touched too must not
+/// What ties a finding to others. What nobody is woken for is tied by who did it from where only, and
+/// to what is near in time ([`reach`]): people restart one another's workloads all day, and an object that an intruder touched too must not
 /// make one incident of them all. Nor is that enough where it is the actor's everyday work: who goes
 /// wrong at noon has worked all morning. That is tied by what the actor did to the same object from
 /// the same place besides, and by a foreign address.

@@ -140,12 +140,10 @@ pub fn load_with(
     if problems.is_empty() {
         problems = files
             .values()
-            .flat_map(|parsed| unknown_steps(parsed, &files))
-            .chain(
-                files
-                    .values()
-                    .filter_map(|parsed| unused_signal(parsed, &files)),
-            )
+            .flat_map(|parsed| {
+                let unknown = unknown_steps(parsed, &files);
+                unknown.into_iter().chain(unused_signal(parsed, &files))
+            })
             .collect();
     }
     if problems.is_empty() {
@@ -399,5 +397,18 @@ quiet_for = "1h"
         let both = format!("[match]\nverbs = [\"get\"]\n{key}{STEP}{STEP}");
         refused(&both, ":13:1", "stands beside [match]");
         refused("", "match", "is missing");
+    }
+
+    #[test]
+    fn what_nobody_would_hear_of_or_nothing_could_be_new_to_is_refused() {
+        let matching = "[match]\nverbs = [\"get\"]\n";
+        let signal = format!("signal = true\n{matching}");
+        refused(&signal, ":11:1", "no sequence has it as a step");
+        let spike = "[spike]\nkey = [\"actor.user\"]\ncount = 5\nlimit = 50\nwindow = \"10m\"\n\
+            learn = \"3d\"\nnew_to = [\"user_agent.family\"]\n";
+        let spike = format!("{matching}{spike}");
+        refused(&spike, ":19:11", "has no values that could be new");
+        let distinct = spike.replace("count", "distinct = \"object.ref\"\ncount");
+        assert_eq!(problems("own-sequence", &distinct), [""; 0]);
     }
 }

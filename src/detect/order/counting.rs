@@ -1,11 +1,11 @@
 //! Matches that count: of a threshold, or of a spike, and there of what is new.
 
 use super::{Judge, Learning, Outcome};
-use crate::detect::detector::{Detector, StateSpec};
+use crate::detect::detector::StateSpec;
 use crate::detect::explain;
 use crate::detect::matches::{Digest128, Novelty, Occurrence};
+use crate::detect::state::spike;
 use crate::detect::state::window::Counting;
-use crate::detect::state::{first_seen, spike};
 
 impl Judge {
     /// A match of a threshold or spike.
@@ -14,7 +14,7 @@ impl Judge {
         state: &StateSpec,
         key: Digest128,
         value: u64,
-        new: Option<u32>,
+        novelty: Option<Novelty>,
         occurrence: &Occurrence,
     ) -> (Outcome, String) {
         let Some((_, distinct, counting)) = state.counting() else {
@@ -31,6 +31,14 @@ impl Judge {
                 hit,
                 least: *count,
                 learn,
+            });
+            let new = novelty.map(|novelty| {
+                let counting = Counting {
+                    count: *count,
+                    spike: false,
+                    ..counting
+                };
+                self.new_values(novelty, counting, value, occurrence)
             });
             return match answer.is_spike() {
                 true if new.is_some_and(|new| new < *count) => (
@@ -58,31 +66,18 @@ impl Judge {
 
     /// How many of the values within the window were never seen before; of one that was, how many
     /// are around it. Remembers the value.
-    pub(super) fn new_values(
+    fn new_values(
         &mut self,
-        detector: &Detector,
         novelty: Novelty,
+        counting: Counting,
         value: u64,
         occurrence: &Occurrence,
-    ) -> Option<u32> {
-        let StateSpec::Spike { count, window, .. } = detector.state else {
-            return None;
-        };
+    ) -> u32 {
         let (owner, time) = (occurrence.owner, occurrence.clock());
-        let counting = Counting {
-            count,
-            window,
-            distinct: true,
-            spike: false,
-        };
         let hit = counting.hit(novelty.to, owner, value, time);
-        let scope = first_seen::scope(detector.state_hash, &occurrence.cluster);
-        let is_new = self
-            .first_seen
-            .meet(scope, novelty.to, owner, novelty.pair, time);
-        Some(match is_new {
+        match self.first_seen.meet(novelty, owner, time) {
             true => self.thresholds.ask(hit),
             false => self.thresholds.around(&hit),
-        })
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the inventory knows of a match, which a detector may ask for, and what becomes of a match when
 //! that turns out late.
 
-use super::{Judge, Judgement, Outcome};
+use super::Judge;
 use crate::detect::detector::StateSpec;
 use crate::detect::engine::Engine;
 use crate::detect::inventory::known;
@@ -69,16 +69,13 @@ impl Judge {
                     self.unsure.put(digest, found);
                     continue;
                 }
-                let description = &engine.detector(found.detector).description;
+                let detector = engine.detector(found.detector);
+                let description = &detector.description;
                 let reason = match &found.note {
                     Some(note) => format!("{description} {note}"),
                     None => description.clone(),
                 };
-                self.raised.push_back(Judgement {
-                    found,
-                    outcome: Outcome::Alert,
-                    reason,
-                });
+                self.raise(detector, found, reason);
             }
         }
     }

@@ -67,6 +67,19 @@ impl Outcome {
         Outcome::Duplicate,
     ];
 
+    /// Whether the detector has found something, whoever hears of it.
+    pub fn is_finding(self) -> bool {
+        matches!(self, Outcome::Alert | Outcome::Signal)
+    }
+
+    /// What a finding of the detector becomes.
+    fn of(detector: &Detector) -> Outcome {
+        match detector.signal {
+            true => Outcome::Signal,
+            false => Outcome::Alert,
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Alert => "alert",
@@ -195,8 +208,8 @@ impl Judge {
             self.reuse(engine, &occurrence);
         }
         let mut judgement = self.decide(engine, found);
-        if judgement.outcome == Outcome::Alert && engine.detector(index).signal {
-            judgement.outcome = Outcome::Signal;
+        if judgement.outcome == Outcome::Alert {
+            judgement.outcome = Outcome::of(engine.detector(index));
         }
         if judgement.outcome == Outcome::Alert && judgement.found.severity <= Severity::Low {
             judgement.found.usual = self.is_usual(engine, &judgement.found);
@@ -231,8 +244,17 @@ impl Judge {
         self.raised.pop_front()
     }
 
-    pub(super) fn raise(&mut self, judgement: Judgement) {
-        self.raised.push_back(judgement);
+    /// What was found besides the match at hand; the site's exceptions hold for it as well.
+    fn raise(&mut self, detector: &Detector, found: Match, reason: String) {
+        let (outcome, reason) = match excepted(detector, &found) {
+            Some(reason) => (Outcome::Excepted, reason),
+            None => (Outcome::of(detector), reason),
+        };
+        self.raised.push_back(Judgement {
+            found,
+            outcome,
+            reason,
+        });
     }
 
     fn decide(&mut self, engine: &Engine, mut found: Match) -> Judgement {
@@ -255,8 +277,7 @@ impl Judge {
                 reason,
             };
         }
-        if let Some(at) = found.exception {
-            let reason = format!("excepted: {}", detector.exceptions[usize::from(at)].reason);
+        if let Some(reason) = excepted(detector, &found) {
             return Judgement {
                 found,
                 outcome: Outcome::Excepted,
@@ -326,9 +347,7 @@ impl Judge {
             ) => {
                 // The first 64 bits of the request's digest stand for the request.
                 let value = distinct.unwrap_or(occurrence.request.0 as u64);
-                let new = novelty
-                    .and_then(|novelty| self.new_values(detector, novelty, value, &occurrence));
-                self.counted(state, *key, value, new, &occurrence)
+                self.counted(state, *key, value, *novelty, &occurrence)
             }
             _ => (Outcome::Alert, detector.description.clone()),
         };
@@ -412,4 +431,11 @@ impl Judge {
         };
         detectors.iter().filter_map(of).collect()
     }
+}
+
+/// Why the match is no finding, where one of the site's exceptions covers it.
+fn excepted(detector: &Detector, found: &Match) -> Option<String> {
+    let at = found.exception?;
+    let reason = &detector.exceptions[usize::from(at)].reason;
+    Some(format!("excepted: {reason}"))
 }

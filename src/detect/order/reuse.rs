@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Judge, Judgement, Outcome};
+use super::Judge;
 use crate::detect::detector::StateSpec;
 use crate::detect::engine::{Engine, make_match};
 use crate::detect::explain;
@@ -44,18 +44,8 @@ impl Judge {
                 continue;
             }
             let found = engine.reused(index, occurrence);
-            let (outcome, reason) = match found.exception {
-                Some(at) => (
-                    Outcome::Excepted,
-                    format!("excepted: {}", detector.exceptions[usize::from(at)].reason),
-                ),
-                None => (Outcome::Alert, explain::reuse(&occurrence.audit_id, before)),
-            };
-            self.raise(Judgement {
-                found,
-                outcome,
-                reason,
-            });
+            let reason = explain::reuse(&occurrence.audit_id, before);
+            self.raise(detector, found, reason);
         }
     }
 }

@@ -31,10 +31,9 @@ impl Judge {
         let hits: Vec<sequence::Hit> = keys
             .into_iter()
             .filter_map(|key| {
-                let found = |outcome: Outcome| matches!(outcome, Outcome::Alert | Outcome::Signal);
                 let is_found = |of: &&DetectorIndex| {
                     let mut outcomes = outcomes.iter();
-                    outcomes.any(|(index, outcome)| index == *of && found(*outcome))
+                    outcomes.any(|(index, outcome)| index == *of && outcome.is_finding())
                 };
                 let detector = &engine.detector(*key.of.iter().find(is_found)?).id;
                 let event = sequence::Event::new(

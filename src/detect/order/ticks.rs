@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Judge, Judgement, Outcome};
+use super::Judge;
 use crate::detect::detector::{Absent, StateSpec};
 use crate::detect::engine::Engine;
 use crate::detect::explain;
@@ -38,18 +38,8 @@ impl Judge {
                 .gaps(detector.state_hash, of, after.as_secs(), clock)
             {
                 let found = engine.absent(index, &gap);
-                let (outcome, reason) = match found.exception {
-                    Some(at) => (
-                        Outcome::Excepted,
-                        format!("excepted: {}", detector.exceptions[usize::from(at)].reason),
-                    ),
-                    None => (Outcome::Alert, explain::absence(&gap, &engine.detectors)),
-                };
-                self.raised.push_back(Judgement {
-                    found,
-                    outcome,
-                    reason,
-                });
+                let reason = explain::absence(&gap, &engine.detectors);
+                self.raise(detector, found, reason);
             }
         }
         self.absence
@@ -73,18 +63,7 @@ impl Judge {
             let Some(found) = engine.without_policy(index, &bare) else {
                 continue;
             };
-            let (outcome, reason) = match found.exception {
-                Some(at) => (
-                    Outcome::Excepted,
-                    format!("excepted: {}", detector.exceptions[usize::from(at)].reason),
-                ),
-                None => (Outcome::Alert, explain::without_policy(&bare)),
-            };
-            self.raised.push_back(Judgement {
-                found,
-                outcome,
-                reason,
-            });
+            self.raise(detector, found, explain::without_policy(&bare));
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Only what was steady can be missed: before a gap, records must have come for as long as the gap
 //! has to be, without a pause of a third of it, and such pauses must be rare. So a few events of an
-//! archive, or of a category that speaks now and then, make no alert. While an archive is read, a gap is judged by what comes after
-//! it; live, it is judged as soon as the clock says so.
+//! archive, or of a category that speaks now and then, make no alert. While an archive is read, a gap
+//! is judged by what comes after it; live, it is judged as soon as the clock says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! Values that a key never showed before: a user from a new network, a binding with a new subject.
+//! Values that a key never showed before: a user from a new network, a binding with a new subject, a
+//! secret among the many that a spike counts.
 //!
 //! A cluster is watched for the detector's `learn` time before anything is raised. After it, a key
 //! never seen is one finding, and the values it shows while it settles are learned, so that a new
@@ -16,7 +17,7 @@ use super::fair::{FairMap, Owner};
 use super::pack::{Packed, digest};
 use super::recall::{Pairs, Recall};
 use crate::detect::load::hex;
-use crate::detect::matches::Digest128;
+use crate::detect::matches::{Digest128, Novelty};
 
 /// Keys, and pairs of key and value, kept at most over all detectors.
 const KEY_LIMIT: usize = 1 << 20;
@@ -218,42 +219,40 @@ impl FirstSeen {
                 },
             }
         };
-        let mut values = Packed::default();
-        for (_, pair) in &novel {
-            values.put(pair.0.to_le_bytes());
-        }
-        self.remember(Told::Seen {
-            scope: ask.scope.0,
-            key: ask.key.0,
-            owner: ask.owner as u32,
-            values,
-            at: now,
-        });
+        let novel: Vec<Digest128> = novel.iter().map(|(_, pair)| *pair).collect();
+        self.see(ask.scope, ask.key, ask.owner, &novel, now);
         answer
     }
 
-    /// Whether the pair is new, however long the key is watched; remembers it.
-    pub fn meet(
+    /// Whether what a spike counted is new, however long it was watched; remembers it.
+    pub fn meet(&mut self, novelty: Novelty, owner: Owner, time: Timestamp) -> bool {
+        let Novelty { scope, to, pair } = novelty;
+        let is_new = !self.pairs.contains(&pair);
+        if is_new {
+            self.see(scope, to, owner, &[pair], time.as_second());
+        }
+        is_new
+    }
+
+    fn see(
         &mut self,
         scope: Digest128,
         key: Digest128,
         owner: Owner,
-        pair: Digest128,
-        time: Timestamp,
-    ) -> bool {
-        let is_new = !self.pairs.contains(&pair);
-        if is_new {
-            let mut values = Packed::default();
+        pairs: &[Digest128],
+        at: i64,
+    ) {
+        let mut values = Packed::default();
+        for pair in pairs {
             values.put(pair.0.to_le_bytes());
-            self.remember(Told::Seen {
-                scope: scope.0,
-                key: key.0,
-                owner: owner as u32,
-                values,
-                at: time.as_second(),
-            });
         }
-        is_new
+        self.remember(Told::Seen {
+            scope: scope.0,
+            key: key.0,
+            owner: owner as u32,
+            values,
+            at,
+        });
     }
 
     /// Adds to the events of a key, in any order.

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::fair::{FairMap, Owner};
-use crate::detect::matches::Digest128;
+use crate::detect::matches::{Digest128, Whom};
 
 /// Keys kept at most over all detectors.
 const KEY_LIMIT: usize = 1 << 16;
@@ -44,13 +44,6 @@ pub struct Event {
     pub actor: Option<Whom>,
     /// It was the last of a whole sequence.
     done: bool,
-}
-
-/// Someone, and where they came from; an address that is not known is empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Whom {
-    pub user: String,
-    pub address: String,
 }
 
 impl Event {
