@@ -10,7 +10,7 @@ use super::audit::Parsed;
 use super::clusters::Clusters;
 use super::envelope::{Envelope, Log, Properties, Route};
 use super::scan::{Elements, End, Shape, close, shape, trim, value_end};
-use super::walker::{self, Bodies, Buffers, Found, Spare};
+use super::walker::{self, Bodies, Buffers, Found, Memory, Spare};
 use super::{Content, Damage, Fallback, Form, Ignored, Payload, Record, RecordPosition};
 use super::{audit, envelope, payload, row, wire};
 use crate::event::{Category, Origin};
@@ -31,6 +31,7 @@ pub struct Decoder {
     /// The walker's room for unescaped values.
     room: Box<[u8]>,
     spare: Spare,
+    memory: Memory,
     /// Whether records are tried with the walker first.
     walks: bool,
 }
@@ -42,6 +43,7 @@ impl Default for Decoder {
             payload: String::new(),
             room: vec![0; walker::ROOM].into(),
             spare: Spare::default(),
+            memory: Memory::default(),
             walks: true,
         }
     }
@@ -177,6 +179,7 @@ impl Walk<'_, '_> {
             room: &mut room,
             bodies: &bodies,
             spare: &mut spare,
+            memory: &mut self.decoder.memory,
             event: &mut event,
         };
         let read = if rest.starts_with(b"{\"kind\":\"Event\"") {

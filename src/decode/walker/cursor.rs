@@ -11,7 +11,7 @@ use serde::de::{Deserialize, IgnoredAny};
 use super::Fallback;
 use super::block::find_special;
 use super::jump::jump;
-use super::time;
+use super::time::Minute;
 use crate::decode::wire::{Int, Text, Texts, Time};
 
 pub type Step<T> = Result<T, Fallback>;
@@ -25,11 +25,17 @@ pub struct Cursor<'a> {
     at: usize,
     /// Where unescaped values go; each byte of it is given out once.
     room: &'a mut [u8],
+    pub minute: Minute,
 }
 
 impl<'a> Cursor<'a> {
     pub fn new(text: &'a str, at: usize, room: &'a mut [u8]) -> Cursor<'a> {
-        Cursor { text, at, room }
+        Cursor {
+            text,
+            at,
+            room,
+            minute: Minute::default(),
+        }
     }
 
     pub fn at(&self) -> usize {
@@ -38,6 +44,21 @@ impl<'a> Cursor<'a> {
 
     pub fn slice(&self, from: usize, to: usize) -> Step<&'a str> {
         self.text.get(from..to).ok_or(Fallback::Syntax)
+    }
+
+    /// The text from its beginning.
+    pub fn whole(&self) -> &'a str {
+        self.text
+    }
+
+    /// Steps over bytes that are known to stand here, and to end at a character.
+    pub fn skip_bytes(&mut self, length: usize) {
+        self.at += length;
+    }
+
+    /// Bytes left for unescaped values.
+    pub fn room(&self) -> usize {
+        self.room.len()
     }
 
     pub fn rest(&self) -> &'a [u8] {
@@ -81,6 +102,15 @@ impl<'a> Cursor<'a> {
         let key = self.inside::<E>()?;
         self.expect(":")?;
         Ok(Cow::Borrowed(key))
+    }
+
+    /// Steps over `key`, written with its quotes and colon, if it stands here.
+    #[inline]
+    pub fn skip_key<const E: bool>(&mut self, key: &str) -> bool {
+        // Keys that differ mostly do so in their first letter.
+        let first = if E { 2 } else { 1 };
+        let letter = self.text.as_bytes().get(self.at + first);
+        letter == key.as_bytes().get(first) && self.skip(key)
     }
 
     /// After a member or element: whether another one follows.
@@ -149,7 +179,7 @@ impl<'a> Cursor<'a> {
 
     pub fn time<const E: bool>(&mut self) -> Step<Time> {
         let text = self.text::<E>()?;
-        match time::parse(text) {
+        match self.minute.parse(text) {
             Some(time) => Ok(Time(Some(time))),
             None => Time::parse(text).map_err(|_| Fallback::Value),
         }

@@ -23,14 +23,20 @@ mod cursor;
 mod event;
 pub mod jump;
 mod spare;
+mod stretch;
 mod time;
+mod users;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 pub use event::Bodies;
 pub use spare::Spare;
 
 use cursor::{Cursor, ESCAPED, PLAIN, Step};
+use stretch::{Next, Read, State, Stretches};
+use time::Minute;
+use users::Users;
 
 use super::audit::Parsed;
 use super::envelope::{Route, route};
@@ -75,11 +81,20 @@ pub enum Found<'a> {
     Text(&'a str),
 }
 
+/// What was read before and need not be read again. Belongs to one worker thread.
+#[derive(Debug, Default)]
+pub struct Memory {
+    stretches: Stretches,
+    users: Users,
+    minute: Minute,
+}
+
 /// Where unescaped text goes, and lists to use again.
 pub struct Buffers<'a, 's> {
     pub room: &'a mut [u8],
     pub bodies: &'a Bodies,
     pub spare: &'s mut Spare,
+    pub memory: &'s mut Memory,
     /// Where an event is read to: empty before.
     pub event: &'s mut Parsed<'a>,
 }
@@ -95,8 +110,15 @@ pub fn record<'a>(
         bodies,
         spare,
         event,
+        memory,
     } = buffers;
+    let Memory {
+        stretches,
+        users,
+        minute,
+    } = memory;
     let mut cursor = Cursor::new(text, at, room);
+    cursor.minute = *minute;
     let mut walked = Walked {
         end: at,
         resource_id: Cow::Borrowed(""),
@@ -104,44 +126,153 @@ pub fn record<'a>(
         time: Time(None),
         log: Found::Missing,
     };
-    // Only these two keys say that the object is a record; see `scan::shape`.
-    let mut is_record = false;
-    let mut payloads = 0;
-    cursor.expect("{")?;
+    let mut state = State::default();
     loop {
-        let key = cursor.key::<PLAIN>()?;
-        match key.as_ref() {
-            "time" | "TimeGenerated" => walked.time = cursor.time::<PLAIN>()?,
-            "resourceId" | "ResourceId" | "_ResourceId" => {
-                walked.resource_id = Cow::Borrowed(cursor.text::<PLAIN>()?);
+        let start = cursor.at();
+        let next = match stretches.find(state, cursor.rest()) {
+            Some((length, read)) => {
+                let value = |range: &Range<usize>| {
+                    cursor
+                        .slice(start + range.start, start + range.end)
+                        .map(Cow::Borrowed)
+                };
+                if let Some(range) = &read.resource_id {
+                    walked.resource_id = value(range)?;
+                }
+                if let Some(range) = &read.category {
+                    walked.category = value(range)?;
+                }
+                state = read.after;
+                let next = read.next;
+                cursor.skip_bytes(length);
+                next
             }
-            "category" | "Category" => {
-                is_record |= key == "category";
-                walked.category = Cow::Borrowed(cursor.text::<PLAIN>()?);
+            None => {
+                let before = state;
+                let room = cursor.room();
+                let mut values = Values::default();
+                let next = stretch(&mut cursor, &mut state, &mut values)?;
+                let within = |value: Option<(&str, usize)>| {
+                    value.map(|(text, at)| at - start..at - start + text.len())
+                };
+                let read = Read {
+                    after: state,
+                    next,
+                    resource_id: within(values.resource_id),
+                    category: within(values.category),
+                };
+                // What was unescaped, or is no string, does not stand in the text.
+                if cursor.room() == room && !values.missing {
+                    stretches.put(before, cursor.slice(start, cursor.at())?, read);
+                }
+                if let Some((text, _)) = values.resource_id {
+                    walked.resource_id = Cow::Borrowed(text);
+                }
+                if let Some((text, _)) = values.category {
+                    walked.category = Cow::Borrowed(text);
+                }
+                next
             }
-            "properties" => {
-                is_record = true;
-                payloads += 1;
-                walked.log = properties(&mut cursor, &walked.category, bodies, spare, event)?;
+        };
+        match next {
+            Next::Time => walked.time = cursor.time::<PLAIN>()?,
+            Next::Log => {
+                walked.log = log(&mut cursor, &walked.category, bodies, spare, users, event)?
             }
-            "log_s" => {
-                is_record = true;
-                payloads += 1;
-                walked.log = log(&mut cursor, &walked.category, bodies, spare, event)?;
-            }
-            "operationName" => cursor.pass::<PLAIN>()?,
-            other if !is_record && decides_otherwise(other) => return Err(Fallback::Form),
-            _ => cursor.pass::<PLAIN>()?,
-        }
-        if !cursor.more(b'}')? {
-            break;
+            Next::End => break,
         }
     }
-    if !is_record || payloads > 1 {
+    if !state.is_record || state.payloads > 1 {
         return Err(Fallback::Form);
     }
+    *minute = cursor.minute;
     walked.end = cursor.at();
     Ok(walked)
+}
+
+/// The last of each key in a stretch, and where it begins.
+#[derive(Default)]
+struct Values<'a> {
+    resource_id: Option<(&'a str, usize)>,
+    category: Option<(&'a str, usize)>,
+    /// One of them was `null`.
+    missing: bool,
+}
+
+impl<'a> Values<'a> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Step<Option<(&'a str, usize)>> {
+        self.missing |= cursor.peek() != b'"';
+        let start = cursor.at() + 1;
+        Ok(Some((cursor.text::<PLAIN>()?, start)))
+    }
+}
+
+/// To the next time, log, or the record's end.
+fn stretch<'a>(cursor: &mut Cursor<'a>, state: &mut State, values: &mut Values<'a>) -> Step<Next> {
+    // Whether the key of a member is next, without a comma before it.
+    let mut first = false;
+    if !state.open {
+        cursor.expect("{")?;
+        state.open = true;
+        first = true;
+    }
+    loop {
+        let close = !std::mem::take(&mut first) && !cursor.more(b'}')?;
+        match state.properties {
+            Some(logs) if close => {
+                // The last one counts, but what the first one left in the buffers does not.
+                if logs > 1 {
+                    return Err(Fallback::Form);
+                }
+                state.properties = None;
+            }
+            None if close => return Ok(Next::End),
+            Some(logs) => {
+                if cursor.key::<PLAIN>()? == "log" {
+                    state.properties = Some(logs.saturating_add(1));
+                    return Ok(Next::Log);
+                }
+                cursor.pass::<PLAIN>()?;
+            }
+            None => {
+                let key = cursor.key::<PLAIN>()?;
+                match key.as_ref() {
+                    "time" | "TimeGenerated" => return Ok(Next::Time),
+                    "resourceId" | "ResourceId" | "_ResourceId" => {
+                        values.resource_id = values.read(cursor)?;
+                    }
+                    "category" | "Category" => {
+                        state.is_record |= key == "category";
+                        values.category = values.read(cursor)?;
+                    }
+                    "properties" => {
+                        state.is_record = true;
+                        state.payloads = state.payloads.saturating_add(1);
+                        if cursor.skip("null") {
+                            continue;
+                        }
+                        if !cursor.skip("{") {
+                            return Err(Fallback::Form);
+                        }
+                        if !cursor.empty(b'}') {
+                            state.properties = Some(0);
+                            first = true;
+                        }
+                    }
+                    "log_s" => {
+                        state.is_record = true;
+                        state.payloads = state.payloads.saturating_add(1);
+                        return Ok(Next::Log);
+                    }
+                    "operationName" => cursor.pass::<PLAIN>()?,
+                    other if !state.is_record && decides_otherwise(other) => {
+                        return Err(Fallback::Form);
+                    }
+                    _ => cursor.pass::<PLAIN>()?,
+                }
+            }
+        }
+    }
 }
 
 /// Reads the raw event at `at` of `text`, and says where it ends.
@@ -151,7 +282,13 @@ pub fn raw_event<'a>(
     buffers: Buffers<'a, '_>,
 ) -> Result<usize, Fallback> {
     let mut cursor = Cursor::new(text, at, buffers.room);
-    event::read::<PLAIN>(&mut cursor, buffers.bodies, buffers.spare, buffers.event)?;
+    event::read::<PLAIN>(
+        &mut cursor,
+        buffers.bodies,
+        buffers.spare,
+        &mut buffers.memory.users,
+        buffers.event,
+    )?;
     Ok(cursor.at())
 }
 
@@ -177,48 +314,12 @@ fn decides_otherwise(key: &str) -> bool {
     )
 }
 
-fn properties<'a>(
-    cursor: &mut Cursor<'a>,
-    category: &str,
-    bodies: &'a Bodies,
-    spare: &mut Spare,
-    event: &mut Parsed<'a>,
-) -> Step<Found<'a>> {
-    let mut found = Found::Missing;
-    if cursor.skip("null") {
-        return Ok(found);
-    }
-    if !cursor.skip("{") {
-        return Err(Fallback::Form);
-    }
-    if cursor.empty(b'}') {
-        return Ok(found);
-    }
-    let mut logs = 0;
-    loop {
-        let key = cursor.key::<PLAIN>()?;
-        if key == "log" {
-            logs += 1;
-            found = log(cursor, category, bodies, spare, event)?;
-        } else {
-            cursor.pass::<PLAIN>()?;
-        }
-        if !cursor.more(b'}')? {
-            break;
-        }
-    }
-    // The last one counts, but what the first one left in the buffers does not.
-    if logs > 1 {
-        return Err(Fallback::Form);
-    }
-    Ok(found)
-}
-
 fn log<'a>(
     cursor: &mut Cursor<'a>,
     category: &str,
     bodies: &'a Bodies,
     spare: &mut Spare,
+    users: &mut Users,
     event: &mut Parsed<'a>,
 ) -> Step<Found<'a>> {
     if cursor.skip("null") {
@@ -235,7 +336,7 @@ fn log<'a>(
         };
     }
     cursor.expect("\"")?;
-    event::read::<ESCAPED>(cursor, bodies, spare, event)?;
+    event::read::<ESCAPED>(cursor, bodies, spare, users, event)?;
     while cursor.skip("\\n") {}
     cursor.expect("\"")?;
     Ok(Found::Event)

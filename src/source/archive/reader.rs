@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,7 +26,7 @@ pub struct Reader {
     /// Bytes read of the file, compressed as they are.
     taken: Arc<AtomicU64>,
     /// Bytes that are read and not yet given out.
-    window: Vec<u8>,
+    window: Window,
     /// Becomes the next window.
     spare: Vec<u8>,
     /// The position of the window's first byte in the stream.
@@ -38,6 +38,60 @@ pub struct Reader {
     errors: VecDeque<ArchiveError>,
     /// Why the stream ended early; to be said once everything before has been given out.
     failure: Option<ArchiveError>,
+}
+
+/// The first bytes of a buffer that is not made empty in between: to fill it with zeros for every
+/// block would take a good part of the time that it takes to read one.
+#[derive(Default)]
+struct Window {
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+impl Deref for Window {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+}
+
+impl Window {
+    /// Reads `missing` bytes, fewer at the stream's end; what was read before an error is kept.
+    fn read(&mut self, stream: &mut dyn Read, missing: usize) -> io::Result<usize> {
+        let start = self.filled;
+        let end = start + missing;
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
+        }
+        while self.filled < end {
+            match stream.read(&mut self.buffer[self.filled..end]) {
+                Ok(0) => break,
+                Ok(read) => self.filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.filled - start)
+    }
+
+    /// Gives out the bytes up to the last; those from `at` on stay, in `buffer`.
+    fn split(&mut self, at: usize, buffer: Vec<u8>) -> Vec<u8> {
+        let mut whole = std::mem::replace(&mut self.buffer, buffer);
+        whole.truncate(self.filled);
+        let rest = &whole[at..];
+        if self.buffer.len() < rest.len() {
+            self.buffer.resize(rest.len(), 0);
+        }
+        self.buffer[..rest.len()].copy_from_slice(rest);
+        self.filled = rest.len();
+        whole
+    }
+
+    fn drop_front(&mut self, length: usize) {
+        self.buffer.copy_within(length..self.filled, 0);
+        self.filled -= length;
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +127,7 @@ impl Reader {
             options: options.clone(),
             stream,
             taken,
-            window: Vec::new(),
+            window: Window::default(),
             spare: Vec::new(),
             position: 0,
             ended: false,
@@ -113,9 +167,8 @@ impl Reader {
         if let [chunk] = &mut { batch.chunks }[..]
             && chunk.bytes.is_unique()
         {
-            let mut spare = Vec::from(std::mem::take(&mut chunk.bytes));
+            let spare = Vec::from(std::mem::take(&mut chunk.bytes));
             if spare.capacity() <= 2 * self.options.block {
-                spare.clear();
                 self.spare = spare;
             }
         }
@@ -127,9 +180,7 @@ impl Reader {
             return;
         }
         let missing = wanted - self.window.len();
-        self.window.reserve(missing);
-        let mut stream = (&mut self.stream).take(missing as u64);
-        match stream.read_to_end(&mut self.window) {
+        match self.window.read(&mut self.stream, missing) {
             Ok(read) => self.ended = read < missing,
             Err(error) => {
                 self.ended = true;
@@ -280,18 +331,17 @@ impl Reader {
             position: self.position,
         });
         // A copy, so that the batch does not keep the whole window alive.
-        let rest = self.window.split_off(head);
-        let window = std::mem::replace(&mut self.window, rest);
-        let bytes = Bytes::copy_from_slice(&window);
+        let bytes = Bytes::copy_from_slice(&self.window[..head]);
+        let spare = std::mem::take(&mut self.spare);
+        self.window.split(head, spare);
         Some(self.give(vec![(0, bytes)], Framing::Value, head))
     }
 
     /// The `ranges` of the window as a batch, if there are any; drops the window's first `done`
     /// bytes.
     fn batch(&mut self, ranges: &[Range<usize>], framing: Framing, done: usize) -> Option<Batch> {
-        let mut rest = std::mem::take(&mut self.spare);
-        rest.extend_from_slice(&self.window[done..]);
-        let bytes = Bytes::from(std::mem::replace(&mut self.window, rest));
+        let spare = std::mem::take(&mut self.spare);
+        let bytes = Bytes::from(self.window.split(done, spare));
         let values: Vec<(usize, Bytes)> = ranges
             .iter()
             .filter(|range| !range.is_empty())
@@ -325,7 +375,7 @@ impl Reader {
     }
 
     fn drop_front(&mut self, length: usize) {
-        self.window.drain(..length);
+        self.window.drop_front(length);
         self.position += length as u64;
     }
 }
