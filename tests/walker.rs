@@ -236,6 +236,29 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
+/// `bytes` with each of the changes: where, with what, and of which kind.
+fn damaged(mut bytes: Vec<u8>, changes: Vec<(Index, u8, u8)>) -> Vec<u8> {
+    for (at, byte, kind) in changes {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = at.index(bytes.len());
+        match kind {
+            0 => bytes.truncate(at),
+            1 => bytes[at] ^= 1 << (byte % 8),
+            2 => bytes[at] = byte,
+            3 => bytes.insert(at, b"\\\"{}[],:\n\x00\xc3u"[usize::from(byte) % 12]),
+            4 => drop(bytes.remove(at)),
+            _ => {
+                let from = at.saturating_sub(usize::from(byte));
+                let part = bytes[from..at].to_vec();
+                bytes.splice(at..at, part);
+            }
+        }
+    }
+    bytes
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -249,26 +272,17 @@ proptest! {
         text in text(),
         changes in vec((any::<Index>(), any::<u8>(), 0..6u8), 1..4),
     ) {
-        let mut bytes = text.into_bytes();
-        for (at, byte, kind) in changes {
-            if bytes.is_empty() {
-                break;
-            }
-            let at = at.index(bytes.len());
-            match kind {
-                0 => bytes.truncate(at),
-                1 => bytes[at] ^= 1 << (byte % 8),
-                2 => bytes[at] = byte,
-                3 => bytes.insert(at, b"\\\"{}[],:\n\x00\xc3u"[usize::from(byte) % 12]),
-                4 => drop(bytes.remove(at)),
-                _ => {
-                    let from = at.saturating_sub(usize::from(byte));
-                    let part = bytes[from..at].to_vec();
-                    bytes.splice(at..at, part);
-                }
-            }
-        }
-        compare(&bytes);
+        compare(&damaged(text.into_bytes(), changes));
+    }
+
+    #[test]
+    fn what_was_read_before_changes_nothing(
+        record in record(),
+        changes in vec((any::<Index>(), any::<u8>(), 0..6u8), 1..4),
+    ) {
+        let mut text = format!("{record}\n").repeat(2).into_bytes();
+        text.extend(damaged(record.into_bytes(), changes));
+        compare(&text);
     }
 }
 
@@ -318,6 +332,8 @@ fn every_cut_of_a_record_is_the_same_damage() {
     let record = common(&format!("{HEAD}{}{TAIL}", BODIES[1]));
     for end in 0..record.len() {
         compare(&record.as_bytes()[..end]);
+        // Behind one that has been read.
+        compare(&[record.as_bytes(), b"\n", &record.as_bytes()[..end]].concat());
         // As when a line's end was lost.
         let spliced = [&record.as_bytes()[..end], record.as_bytes()].concat();
         compare(&spliced);
