@@ -184,6 +184,8 @@ fn record() -> impl Strategy<Value = String> {
                 r#""time":"no time""#,
                 r#""resourceId":"/SUBSCRIPTIONS/A""#,
                 r#""resourceId":"/sub\"é""#,
+                r#""resourceId":"/sub\"a\/b""#,
+                r#""resourceId":null"#,
                 r#""category":"kube-audit""#,
                 r#""category":"Kube-Audit-Admin""#,
                 r#""category":"kube-apiserver""#,
