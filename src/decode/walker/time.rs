@@ -59,11 +59,21 @@ fn fraction_of(rest: &[u8]) -> Option<i32> {
 }
 
 /// The minute of the time that was read last: the next is mostly of the same one.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Minute {
     /// As written, to the colon before the seconds.
     text: [u8; 17],
     start: i64,
+}
+
+impl Default for Minute {
+    /// One that is true, because no text of 17 bytes may be taken for a time that is none.
+    fn default() -> Minute {
+        Minute {
+            text: *b"1970-01-01T00:00:",
+            start: 0,
+        }
+    }
 }
 
 impl Minute {
@@ -115,6 +125,14 @@ fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn before_the_first_time_no_text_is_a_known_minute() {
+        let nothing = format!("{}00Z", "\0".repeat(17));
+        assert_eq!(Minute::default().parse(&nothing), None);
+        let epoch = "1970-01-01T00:00:59.5Z";
+        assert_eq!(Minute::default().parse(epoch), parse(epoch));
+    }
 
     proptest! {
         #[test]
