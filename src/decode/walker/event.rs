@@ -17,23 +17,79 @@ pub struct Bodies {
     pub response: OnceCell<String>,
 }
 
-/// An object's keys, in the order in which the API server writes them.
-struct Keys<const N: usize> {
-    names: [&'static str; N],
-    /// As they stand in the text, with quotes and colon.
-    plain: [&'static str; N],
-    escaped: [&'static str; N],
+/// A key of an object as the API server writes it, with quotes and colon.
+struct Spelling<K> {
+    key: K,
+    name: &'static str,
+    plain: &'static str,
+    escaped: &'static str,
 }
 
+/// An object's keys, in the order in which the API server writes them.
 macro_rules! keys {
-    ($($name:literal),+ $(,)?) => {
-        Keys {
-            names: [$($name),+],
-            plain: [$(concat!("\"", $name, "\":")),+],
-            escaped: [$(concat!("\\\"", $name, "\\\":")),+],
+    ($keys:ident { $($key:ident = $name:literal),+ $(,)? }) => {
+        #[derive(Clone, Copy)]
+        enum $keys {
+            $($key),+
+        }
+
+        impl $keys {
+            const ALL: &[Spelling<$keys>] = &[$(Spelling {
+                key: $keys::$key,
+                name: $name,
+                plain: concat!("\"", $name, "\":"),
+                escaped: concat!("\\\"", $name, "\\\":"),
+            }),+];
         }
     };
 }
+
+keys!(EventKey {
+    Kind = "kind",
+    ApiVersion = "apiVersion",
+    Level = "level",
+    AuditId = "auditID",
+    Stage = "stage",
+    RequestUri = "requestURI",
+    Verb = "verb",
+    User = "user",
+    ImpersonatedUser = "impersonatedUser",
+    SourceIps = "sourceIPs",
+    UserAgent = "userAgent",
+    ObjectRef = "objectRef",
+    ResponseStatus = "responseStatus",
+    RequestObject = "requestObject",
+    ResponseObject = "responseObject",
+    RequestReceived = "requestReceivedTimestamp",
+    StageTime = "stageTimestamp",
+    Annotations = "annotations",
+});
+
+keys!(UserKey {
+    Username = "username",
+    Uid = "uid",
+    Groups = "groups",
+    Extra = "extra",
+});
+
+keys!(ObjectKey {
+    Resource = "resource",
+    Namespace = "namespace",
+    Name = "name",
+    Uid = "uid",
+    ApiGroup = "apiGroup",
+    ApiVersion = "apiVersion",
+    ResourceVersion = "resourceVersion",
+    Subresource = "subresource",
+});
+
+keys!(StatusKey {
+    Metadata = "metadata",
+    Status = "status",
+    Message = "message",
+    Reason = "reason",
+    Code = "code",
+});
 
 /// Reads the event whose opening brace is at `cursor` to `parsed`, which is large, is empty before,
 /// and is not moved after.
@@ -44,66 +100,45 @@ pub fn read<'a, const E: bool>(
     users: &mut Users,
     parsed: &mut Parsed<'a>,
 ) -> Step<()> {
-    const KEYS: Keys<18> = keys![
-        "kind",
-        "apiVersion",
-        "level",
-        "auditID",
-        "stage",
-        "requestURI",
-        "verb",
-        "user",
-        "impersonatedUser",
-        "sourceIPs",
-        "userAgent",
-        "objectRef",
-        "responseStatus",
-        "requestObject",
-        "responseObject",
-        "requestReceivedTimestamp",
-        "stageTimestamp",
-        "annotations",
-    ];
     let event = &mut parsed.event;
     let mut seen = [false; 2];
-    members_of::<E, _>(cursor, &KEYS, |cursor, key| {
+    members_of::<E, _>(cursor, EventKey::ALL, |cursor, key| {
+        use EventKey as Key;
         match key {
-            0 => parsed.kind = text::<E>(cursor)?,
-            1 => parsed.api_version = text::<E>(cursor)?,
-            2 => event.level = Level::parse(cursor.text::<E>()?),
-            3 => event.audit_id = text::<E>(cursor)?,
-            4 => event.stage = Stage::parse(cursor.text::<E>()?),
-            5 => event.request_uri = text::<E>(cursor)?,
-            6 => event.verb = text::<E>(cursor)?,
-            7 => {
-                let user = user::<E>(cursor, spare, users)?.unwrap_or_default();
-                let before = std::mem::replace(&mut event.user, user);
-                // Of a key that comes twice the last one counts.
-                if before.groups.capacity() + before.extra.capacity() > 0 {
-                    spare.keep_user(before);
-                }
+            Some(Key::Kind) => parsed.kind = text::<E>(cursor)?,
+            Some(Key::ApiVersion) => parsed.api_version = text::<E>(cursor)?,
+            Some(Key::Level) => event.level = Level::parse(cursor.text::<E>()?),
+            Some(Key::AuditId) => event.audit_id = text::<E>(cursor)?,
+            Some(Key::Stage) => event.stage = Stage::parse(cursor.text::<E>()?),
+            Some(Key::RequestUri) => event.request_uri = text::<E>(cursor)?,
+            Some(Key::Verb) => event.verb = text::<E>(cursor)?,
+            Some(Key::User) => {
+                let user = user::<E>(cursor, spare, users)?;
+                spare.keep_user(std::mem::replace(&mut event.user, user.unwrap_or_default()));
             }
-            8 => event.impersonated_user = user::<E>(cursor, spare, users)?,
-            9 => {
+            Some(Key::ImpersonatedUser) => {
+                event.impersonated_user = user::<E>(cursor, spare, users)?
+            }
+            Some(Key::SourceIps) => {
                 let mut list = spare.list();
                 cursor.texts::<E>(&mut list)?;
                 spare.keep_list(std::mem::replace(&mut event.source_ips, list));
             }
-            10 => event.user_agent = text::<E>(cursor)?,
-            11 => event.object_ref = object_ref::<E>(cursor)?,
-            12 => event.response_status = response_status::<E>(cursor)?,
-            13 => {
+            Some(Key::UserAgent) => event.user_agent = text::<E>(cursor)?,
+            Some(Key::ObjectRef) => event.object_ref = object_ref::<E>(cursor)?,
+            Some(Key::ResponseStatus) => event.response_status = response_status::<E>(cursor)?,
+            Some(Key::RequestObject) => {
                 let once = !std::mem::replace(&mut seen[0], true);
                 event.request_object = body::<E>(cursor, once.then_some(&bodies.request))?;
             }
-            14 => {
+            Some(Key::ResponseObject) => {
                 let once = !std::mem::replace(&mut seen[1], true);
                 event.response_object = body::<E>(cursor, once.then_some(&bodies.response))?;
             }
-            15 => event.request_received = cursor.time::<E>()?.0,
-            16 => event.stage_time = cursor.time::<E>()?.0,
-            17 => annotations::<E>(cursor, event, spare)?,
-            _ => cursor.pass::<E>()?,
+            Some(Key::RequestReceived) => event.request_received = cursor.time::<E>()?.0,
+            Some(Key::StageTime) => event.stage_time = cursor.time::<E>()?.0,
+            Some(Key::Annotations) => annotations::<E>(cursor, event, spare)?,
+            None => cursor.pass::<E>()?,
         }
         Ok(())
     })
@@ -114,34 +149,18 @@ fn text<'a, const E: bool>(cursor: &mut Cursor<'a>) -> Step<Cow<'a, str>> {
     cursor.text::<E>().map(Cow::Borrowed)
 }
 
-/// The members of the object here, each with its key's place in `keys`, or `N`. Keys that come in
-/// their order are not looked for.
+/// The object here, member by member.
 #[inline]
-fn members_of<'a, const E: bool, const N: usize>(
+fn object<'a>(
     cursor: &mut Cursor<'a>,
-    keys: &Keys<N>,
-    mut member: impl FnMut(&mut Cursor<'a>, usize) -> Step<()>,
+    mut member: impl FnMut(&mut Cursor<'a>) -> Step<()>,
 ) -> Step<()> {
-    let written = if E { &keys.escaped } else { &keys.plain };
-    let mut next = 0;
     cursor.expect("{")?;
     if cursor.empty(b'}') {
         return Ok(());
     }
     loop {
-        let ahead = written[next..].iter();
-        let place = match ahead.into_iter().position(|key| cursor.skip_key::<E>(key)) {
-            Some(ahead) => next + ahead,
-            None => {
-                let key = cursor.key::<E>()?;
-                let name = |name: &&str| *name == key;
-                keys.names.iter().position(name).unwrap_or(N)
-            }
-        };
-        if place < N {
-            next = place + 1;
-        }
-        member(cursor, place)?;
+        member(cursor)?;
         if !cursor.more(b'}')? {
             return Ok(());
         }
@@ -154,17 +173,36 @@ fn members<'a, const E: bool>(
     cursor: &mut Cursor<'a>,
     mut member: impl FnMut(&mut Cursor<'a>, Cow<'a, str>) -> Step<()>,
 ) -> Step<()> {
-    cursor.expect("{")?;
-    if cursor.empty(b'}') {
-        return Ok(());
-    }
-    loop {
+    object(cursor, |cursor| {
         let key = cursor.key::<E>()?;
-        member(cursor, key)?;
-        if !cursor.more(b'}')? {
-            return Ok(());
+        member(cursor, key)
+    })
+}
+
+/// As [`members`], each with which of `keys` it has, if any. Keys that come in their order are not
+/// looked for.
+#[inline]
+fn members_of<'a, const E: bool, K: Copy>(
+    cursor: &mut Cursor<'a>,
+    keys: &[Spelling<K>],
+    mut member: impl FnMut(&mut Cursor<'a>, Option<K>) -> Step<()>,
+) -> Step<()> {
+    let mut next = 0;
+    object(cursor, |cursor| {
+        let here =
+            |key: &Spelling<K>| cursor.skip_key::<E>(if E { key.escaped } else { key.plain });
+        let place = match keys[next..].iter().position(here) {
+            Some(ahead) => Some(next + ahead),
+            None => {
+                let name = cursor.key::<E>()?;
+                keys.iter().position(|key| key.name == name)
+            }
+        };
+        if let Some(place) = place {
+            next = place + 1;
         }
-    }
+        member(cursor, place.map(|place| keys[place].key))
+    })
 }
 
 fn user<'a, const E: bool>(
@@ -180,20 +218,18 @@ fn user<'a, const E: bool>(
         cursor.skip_bytes(length);
         return Ok(Some(user));
     }
-    let rest = cursor.rest();
-    const KEYS: Keys<4> = keys!["username", "uid", "groups", "extra"];
     let mut user = User::default();
-    members_of::<E, _>(cursor, &KEYS, |cursor, key| {
+    members_of::<E, _>(cursor, UserKey::ALL, |cursor, key| {
         match key {
-            0 => user.username = text::<E>(cursor)?,
-            1 => user.uid = text::<E>(cursor)?,
-            2 => {
+            Some(UserKey::Username) => user.username = text::<E>(cursor)?,
+            Some(UserKey::Uid) => user.uid = text::<E>(cursor)?,
+            Some(UserKey::Groups) => {
                 let mut list = spare.list();
                 cursor.texts::<E>(&mut list)?;
                 spare.keep_list(std::mem::replace(&mut user.groups, list));
             }
-            3 if cursor.skip("null") => user.extra = Vec::new(),
-            3 => {
+            Some(UserKey::Extra) if cursor.skip("null") => user.extra = Vec::new(),
+            Some(UserKey::Extra) => {
                 let mut extra = spare.extra();
                 members::<E>(cursor, |cursor, key| {
                     let mut list = spare.list();
@@ -203,11 +239,11 @@ fn user<'a, const E: bool>(
                 })?;
                 user.extra = extra;
             }
-            _ => cursor.pass::<E>()?,
+            None => cursor.pass::<E>()?,
         }
         Ok(())
     })?;
-    users.put(cursor.slice(start, cursor.at())?, rest, &user);
+    users.put(cursor.whole(), start..cursor.at(), &user);
     Ok(Some(user))
 }
 
@@ -215,28 +251,18 @@ fn object_ref<'a, const E: bool>(cursor: &mut Cursor<'a>) -> Step<Option<ObjectR
     if cursor.skip("null") {
         return Ok(None);
     }
-    const KEYS: Keys<8> = keys![
-        "resource",
-        "namespace",
-        "name",
-        "uid",
-        "apiGroup",
-        "apiVersion",
-        "resourceVersion",
-        "subresource",
-    ];
     let mut object = ObjectRef::default();
-    members_of::<E, _>(cursor, &KEYS, |cursor, key| {
+    members_of::<E, _>(cursor, ObjectKey::ALL, |cursor, key| {
         let field = match key {
-            0 => &mut object.resource,
-            1 => &mut object.namespace,
-            2 => &mut object.name,
-            3 => &mut object.uid,
-            4 => &mut object.api_group,
-            5 => &mut object.api_version,
-            6 => &mut object.resource_version,
-            7 => &mut object.subresource,
-            _ => return cursor.pass::<E>(),
+            Some(ObjectKey::Resource) => &mut object.resource,
+            Some(ObjectKey::Namespace) => &mut object.namespace,
+            Some(ObjectKey::Name) => &mut object.name,
+            Some(ObjectKey::Uid) => &mut object.uid,
+            Some(ObjectKey::ApiGroup) => &mut object.api_group,
+            Some(ObjectKey::ApiVersion) => &mut object.api_version,
+            Some(ObjectKey::ResourceVersion) => &mut object.resource_version,
+            Some(ObjectKey::Subresource) => &mut object.subresource,
+            None => return cursor.pass::<E>(),
         };
         *field = text::<E>(cursor)?;
         Ok(())
@@ -248,15 +274,14 @@ fn response_status<'a, const E: bool>(cursor: &mut Cursor<'a>) -> Step<Option<Re
     if cursor.skip("null") {
         return Ok(None);
     }
-    const KEYS: Keys<5> = keys!["metadata", "status", "message", "reason", "code"];
     let mut status = ResponseStatus::default();
-    members_of::<E, _>(cursor, &KEYS, |cursor, key| {
+    members_of::<E, _>(cursor, StatusKey::ALL, |cursor, key| {
         match key {
-            1 => status.status = text::<E>(cursor)?,
-            2 => status.message = text::<E>(cursor)?,
-            3 => status.reason = text::<E>(cursor)?,
-            4 => status.code = cursor.int::<E>()?,
-            _ => cursor.pass::<E>()?,
+            Some(StatusKey::Status) => status.status = text::<E>(cursor)?,
+            Some(StatusKey::Message) => status.message = text::<E>(cursor)?,
+            Some(StatusKey::Reason) => status.reason = text::<E>(cursor)?,
+            Some(StatusKey::Code) => status.code = cursor.int::<E>()?,
+            Some(StatusKey::Metadata) | None => cursor.pass::<E>()?,
         }
         Ok(())
     })?;

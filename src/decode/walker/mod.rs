@@ -1,5 +1,5 @@
 //! The walker: a record read straight from its text as it came, its event's head from the still
-//! escaped `properties.log`, each byte looked at once.
+//! escaped `properties.log`, in one pass.
 //!
 //! Takes the text of a record from [`super::Decoder`] and gives what the full parse
 //! ([`super::envelope`], [`super::audit`]) would give, borrowed; or gives up and says why
@@ -15,12 +15,16 @@
 //! is no damage of the record: such a body is text that does not parse, and when it is read, its
 //! facts are unknown. Everything outside the bodies is held to the whole of JSON.
 //!
+//! What is written around every event, and each user, is the same text again and again: it is compared
+//! with what was read before ([`Memory`]), which comes to the same as reading it.
+//!
 //! Nothing is read beyond the record: a line's end is a control character, which ends every string
 //! and every jump.
 
 pub mod block;
 mod cursor;
 mod event;
+mod few;
 pub mod jump;
 mod spare;
 mod stretch;

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use super::few::Few;
+
 /// What follows a stretch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -48,8 +50,7 @@ struct Known {
 /// Belongs to one worker thread.
 #[derive(Debug, Default)]
 pub struct Stretches {
-    known: Vec<Known>,
-    misses: usize,
+    known: Few<Known, MAX_KNOWN, RARELY>,
 }
 
 /// A category, a cluster and a kind of API server pod make one of each; sites with more are read.
@@ -66,8 +67,8 @@ impl Stretches {
     #[inline]
     pub fn find(&self, before: State, rest: &[u8]) -> Option<(usize, &Read)> {
         let fits =
-            |known: &&Known| known.before == before && rest.starts_with(known.text.as_bytes());
-        let known = self.known.iter().find(fits)?;
+            |known: &Known| known.before == before && rest.starts_with(known.text.as_bytes());
+        let known = self.known.find(fits)?;
         Some((known.text.len(), &known.read))
     }
 
@@ -75,19 +76,9 @@ impl Stretches {
         if text.len() > MAX_LENGTH {
             return;
         }
-        let known = Known {
-            before,
-            text: text.into(),
-            read,
-        };
-        if self.known.len() < MAX_KNOWN {
-            self.known.push(known);
-            return;
-        }
-        self.misses = self.misses.wrapping_add(1);
-        if self.misses.is_multiple_of(RARELY) {
-            let at = self.misses / RARELY % MAX_KNOWN;
-            self.known[at] = known;
-        }
+        self.known.put(|| {
+            let text = text.into();
+            Some(Known { before, text, read })
+        });
     }
 }

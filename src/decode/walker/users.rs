@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use ahash::RandomState;
 
+use super::few::Few;
 use super::spare::Spare;
 use crate::event::User;
 
@@ -32,16 +33,14 @@ const RARELY: usize = 8;
 #[derive(Debug)]
 pub struct Users {
     hasher: RandomState,
-    sets: Vec<Vec<Known>>,
-    misses: usize,
+    sets: Vec<Few<Known, WAYS, RARELY>>,
 }
 
 impl Default for Users {
     fn default() -> Users {
         Users {
             hasher: RandomState::new(),
-            sets: (0..SETS).map(|_| Vec::new()).collect(),
-            misses: 0,
+            sets: (0..SETS).map(|_| Few::default()).collect(),
         }
     }
 }
@@ -74,13 +73,11 @@ impl Users {
         spare: &mut Spare,
     ) -> Option<(User<'a>, usize)> {
         let rest = text.as_bytes().get(at..)?;
-        let known = self.sets[self.set(rest)]
-            .iter()
-            .find(|known| rest.starts_with(known.text.as_bytes()))?;
-        let value = |range: &Place| {
-            let value = text.get(at + range.start..at + range.end);
-            Cow::Borrowed(value.unwrap_or_default())
-        };
+        let known =
+            self.sets[self.set(rest)].find(|known| rest.starts_with(known.text.as_bytes()))?;
+        // The object stands here as it stood there.
+        let object = &text[at..at + known.text.len()];
+        let value = |place: &Place| Cow::Borrowed(&object[place.clone()]);
         let mut groups = spare.list();
         groups.extend(known.groups.iter().map(value));
         let mut extra = spare.extra();
@@ -98,28 +95,14 @@ impl Users {
         Some((user, known.text.len()))
     }
 
-    /// Remembers `user`, read from `object`; one that does not stand there as it is, is not.
-    pub fn put(&mut self, object: &str, rest: &[u8], user: &User<'_>) {
-        if object.len() > MAX_LENGTH {
+    /// Remembers `user`, whose object stands at `place` of `text`; one that does not stand there as it
+    /// is, is not remembered.
+    pub fn put(&mut self, text: &str, place: Range<usize>, user: &User<'_>) {
+        if place.len() > MAX_LENGTH {
             return;
         }
-        let set = self.set(rest);
-        let at = if self.sets[set].len() < WAYS {
-            None
-        } else {
-            self.misses = self.misses.wrapping_add(1);
-            if !self.misses.is_multiple_of(RARELY) {
-                return;
-            }
-            Some(self.misses / RARELY % WAYS)
-        };
-        let Some(known) = known(object, user) else {
-            return;
-        };
-        match at {
-            None => self.sets[set].push(known),
-            Some(at) => self.sets[set][at] = known,
-        }
+        let set = self.set(&text.as_bytes()[place.start..]);
+        self.sets[set].put(|| known(&text[place], user));
     }
 }
 
@@ -153,27 +136,33 @@ fn place(object: &str, value: &str) -> Option<Place> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_user_is_found_by_its_text_alone() {
-        let object = r#"{"username":"a","groups":["g","h"],"extra":{"k":["v"]}}"#;
-        let part = |from: &str| {
-            let at = object.find(from).unwrap();
-            Cow::Borrowed(&object[at..at + from.len()])
+    /// As it is read of `text`, which begins with its object.
+    fn user_of(text: &str) -> User<'_> {
+        let part = |value: &str| {
+            let at = text.find(value).unwrap();
+            Cow::Borrowed(&text[at..at + value.len()])
         };
-        let user = User {
+        User {
             username: part("a"),
             uid: Cow::Borrowed(""),
             groups: vec![part("g"), part("h")],
             extra: vec![(part("k"), vec![part("v")])],
-        };
+        }
+    }
+
+    #[test]
+    fn a_user_is_found_by_its_text_alone() {
+        let object = r#"{"username":"a","groups":["g","h"],"extra":{"k":["v"]}}"#;
+        let user = user_of(object);
         let mut users = Users::default();
         let mut spare = Spare::default();
         assert!(users.find(object, 0, &mut spare).is_none());
-        users.put(object, object.as_bytes(), &user);
+        users.put(object, 0..object.len(), &user);
         let text = format!("é{object},\"x\":1}}");
         assert!(users.find(&text, 0, &mut spare).is_none());
         // Users are told apart by what follows a short object too.
-        users.put(object, &text.as_bytes()[2..], &user);
+        let in_text = user_of(&text[2..]);
+        users.put(&text, 2..2 + object.len(), &in_text);
         let (found, length) = users.find(&text, 2, &mut spare).unwrap();
         let same = |a: &User<'_>, b: &User<'_>| format!("{a:?}") == format!("{b:?}");
         assert!(same(&found, &user) && length == object.len());
