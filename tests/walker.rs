@@ -7,7 +7,8 @@ mod differential;
 #[expect(dead_code, reason = "other targets use more of it")]
 mod shared;
 
-use differential::compare;
+use differential::{compare, repeats};
+use lanner::source::Framing;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -279,6 +280,17 @@ proptest! {
     }
 
     #[test]
+    fn what_is_taken_for_the_same_is_the_same(
+        records in vec(record(), 1..4),
+        order in vec(any::<Index>(), 2..12),
+        changes in vec((any::<Index>(), any::<u8>(), 0..6u8), 0..4),
+    ) {
+        let lines = order.iter().map(|at| at.get(&records).as_str());
+        let text = lines.collect::<Vec<_>>().join("\n").into_bytes();
+        repeats(&damaged(text, changes), Framing::Lines);
+    }
+
+    #[test]
     fn what_was_read_before_changes_nothing(
         record in record(),
         changes in vec((any::<Index>(), any::<u8>(), 0..6u8), 1..4),
@@ -326,6 +338,59 @@ fn what_is_common_is_walked() {
                 2 * records
             };
             assert!(compare(text.as_bytes()) >= expected, "{text}");
+        }
+    }
+}
+
+/// An event of which no more than the places differ that make no difference.
+fn like(id: u32, body: &str) -> String {
+    let head = HEAD.replace(r#""auditID":"a""#, &format!(r#""auditID":"{id}""#));
+    let head = head.replace(
+        r#""apiVersion":"v1"}"#,
+        &format!(r#""uid":"u-{id}","apiVersion":"v1","resourceVersion":"{id}"}}"#),
+    );
+    let tail = TAIL.replace(":00.012", &format!(":{:02}.012", id % 60));
+    common(&format!("{head}{body}{tail}"))
+}
+
+#[test]
+fn what_is_common_is_not_read_again() {
+    let bodies = [BODIES[0], BODIES[1], BODIES[2], BODIES[3], BODIES[4]];
+    let lines: Vec<String> = (0..10)
+        .map(|id| like(id, bodies[id as usize % 5]))
+        .collect();
+    // The first two are read, and so is what a note that no longer holds was given for.
+    assert_eq!(repeats(lines.join("\n").as_bytes(), Framing::Lines), 18);
+    let whole = format!(r#"{{"records":[{}]}}"#, lines.join(","));
+    assert_eq!(repeats(whole.as_bytes(), Framing::Value), 18);
+    // With names behind the event, too.
+    let behind = |line: &String| {
+        let (names, event) = line.split_once(r#","properties":"#).unwrap();
+        let (event, rest) = event.split_once(r#","serviceBuild""#).unwrap();
+        format!(
+            r#"{{"properties":{event},{},"serviceBuild"{rest}"#,
+            &names[1..]
+        )
+    };
+    let lines: Vec<String> = lines.iter().map(behind).collect();
+    assert_eq!(repeats(lines.join("\n").as_bytes(), Framing::Lines), 18);
+}
+
+#[test]
+fn what_differs_anywhere_else_is_read() {
+    let record = like(7, BODIES[0]);
+    let twice = format!("{record}\n{record}");
+    assert_eq!(repeats(twice.as_bytes(), Framing::Lines), 2);
+    for at in 0..record.len() {
+        if !record.is_char_boundary(at) || !record.is_char_boundary(at + 1) {
+            continue;
+        }
+        for byte in ["", "0", "x", "\\", "\"", "\u{1}"] {
+            let other = format!("{}{byte}{}", &record[..at], &record[at + 1..]);
+            repeats(
+                format!("{record}\n{other}\n{record}").as_bytes(),
+                Framing::Lines,
+            );
         }
     }
 }

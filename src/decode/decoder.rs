@@ -6,18 +6,40 @@ use jiff::Timestamp;
 use memchr::{memchr, memrchr};
 use serde::de::IgnoredAny;
 
+use super::Repeat;
 use super::audit::Parsed;
 use super::clusters::Clusters;
 use super::envelope::{Envelope, Log, Properties, Route};
 use super::scan::{Elements, End, Shape, close, shape, trim, value_end};
-use super::walker::{self, Bodies, Buffers, Found, Memory, Spare};
-use super::{Content, Damage, Fallback, Form, Ignored, Payload, Record, RecordPosition};
+use super::walker::{self, Again, Bodies, Buffers, Found, Memory, Spare};
+use super::{Content, Damage, Fallback, Form, Ignored, Payload, Receiver, Record, RecordPosition};
 use super::{audit, envelope, payload, row, wire};
 use crate::event::{Category, Origin};
 use crate::source::{Chunk, Framing};
 
 /// What the decoder hands its records to.
 pub type Sink<'s> = &'s mut dyn FnMut(Record<'_>);
+
+/// Wants every record.
+struct Each<'s>(Sink<'s>);
+
+impl Receiver for Each<'_> {
+    fn record(&mut self, record: Record<'_>) {
+        (self.0)(record);
+    }
+
+    fn note(&self) -> Option<&[u64]> {
+        None
+    }
+
+    fn holds(&self, _note: &[u64]) -> bool {
+        false
+    }
+
+    fn again(&mut self, _repeat: Repeat<'_>) {
+        unreachable!("no note was given");
+    }
+}
 
 /// Documents may hold documents (an array of `{"records":[…]}`), but not without end.
 const MAX_NESTED_DOCUMENTS: usize = 4;
@@ -65,6 +87,19 @@ impl Decoder {
 
     /// Calls `sink` with every record of `chunk`, in order.
     pub fn decode(&mut self, chunk: &Chunk, sink: Sink<'_>) {
+        // Notes are another receiver's.
+        self.forget_repeats();
+        self.decode_for(chunk, &mut Each(sink));
+    }
+
+    /// Forgets what a receiver's notes were given for; to be called where they no longer hold.
+    pub fn forget_repeats(&mut self) {
+        self.memory.repeats.clear();
+    }
+
+    /// As [`Decoder::decode`], for a receiver that need not see what comes to the same again. The same
+    /// one each time, unless [`Decoder::forget_repeats`] is called.
+    pub fn decode_for(&mut self, chunk: &Chunk, sink: &mut dyn Receiver) {
         let mut walk = Walk {
             decoder: self,
             chunk: chunk.position,
@@ -106,7 +141,7 @@ struct Walk<'d, 's> {
     chunk: i64,
     /// Why the walker left the record at hand.
     fallback: Option<Fallback>,
-    sink: Sink<'s>,
+    sink: &'s mut dyn Receiver,
 }
 
 /// A record's text and where it stands.
@@ -114,6 +149,15 @@ struct Walk<'d, 's> {
 struct Place<'a> {
     raw: &'a [u8],
     offset: usize,
+}
+
+/// What a record says around its event.
+struct Around<'a> {
+    resource_id: Cow<'a, str>,
+    category: Cow<'a, str>,
+    time: Option<Timestamp>,
+    /// See [`walker::Walked::names`].
+    names: u64,
 }
 
 /// What has to follow a record for it to be one by itself.
@@ -186,22 +230,42 @@ impl Walk<'_, '_> {
             walker::raw_event(text, at, buffers).map(|end| (None, Found::Event, end))
         } else {
             walker::record(text, at, buffers).map(|walked| {
-                let log = walked.log;
-                (
-                    Some((walked.resource_id, walked.category, walked.time.0)),
-                    log,
-                    walked.end,
-                )
+                let around = Around {
+                    resource_id: walked.resource_id,
+                    category: walked.category,
+                    time: walked.time.0,
+                    names: walked.names,
+                };
+                (Some(around), walked.log, walked.end)
             })
         };
+        let mut stale = None;
         let end = match read {
-            Ok((envelope, found, end)) if ends.here(&text.as_bytes()[end..]) => {
+            Ok((around, found, end)) if ends.here(&text.as_bytes()[end..]) => {
                 let place = Place {
                     raw: &text.as_bytes()[at..end],
                     offset: offset + at,
                 };
-                self.walked(envelope, found, place, &mut event)
-                    .map(|()| end)
+                match (found, around) {
+                    (Found::Again(again), Some(around)) => {
+                        if !self.again(&around, again, place) {
+                            stale = Some(again);
+                        }
+                        Ok(end)
+                    }
+                    (found, around) => {
+                        let names = around.as_ref().map(|around| around.names);
+                        let walked = self.walked(around, found, place, &mut event);
+                        let unread =
+                            bodies.request.get().is_none() && bodies.response.get().is_none();
+                        if let Some(names) = names.filter(|_| unread)
+                            && let Some(note) = self.sink.note()
+                        {
+                            self.decoder.memory.repeats.put(text, names, note);
+                        }
+                        walked.map(|()| end)
+                    }
+                }
             }
             Ok(_) => Err(Fallback::Syntax),
             Err(reason) => Err(reason),
@@ -209,22 +273,45 @@ impl Walk<'_, '_> {
         spare.keep(event.event);
         self.decoder.room = room;
         self.decoder.spare = spare;
+        if let Some(again) = stale {
+            self.decoder.memory.repeats.forget(&again);
+            return self.walk(text, at, offset, ends);
+        }
         end.inspect_err(|reason| self.fallback = Some(*reason)).ok()
+    }
+
+    /// Counts an event that came again; `false` where it has to be read after all.
+    fn again(&mut self, around: &Around<'_>, again: Again, place: Place<'_>) -> bool {
+        let repeats = &self.decoder.memory.repeats;
+        if around.names != again.names || !self.sink.holds(repeats.note(&again)) {
+            return false;
+        }
+        let route = envelope::route(&around.category);
+        let origin = self.origin(&around.resource_id, route, around.time);
+        self.sink.again(Repeat {
+            origin,
+            form: Form::Escaped,
+            time: again.stage_time.or(again.received),
+            note: self.decoder.memory.repeats.note(&again),
+            raw: place.raw,
+        });
+        true
     }
 
     /// Hands on what the walker has read.
     fn walked(
         &mut self,
-        envelope: Option<(Cow<'_, str>, Cow<'_, str>, Option<Timestamp>)>,
+        around: Option<Around<'_>>,
         found: Found<'_>,
         place: Place<'_>,
         parsed: &mut Parsed<'_>,
     ) -> Result<(), Fallback> {
-        let (form, origin, route) = match envelope {
+        let (form, origin, route) = match around {
             None => (Form::Raw, self.no_origin(), Route::Unsaid),
-            Some((resource_id, category, time)) => {
-                let route = envelope::route(&category);
-                (Form::Escaped, self.origin(&resource_id, route, time), route)
+            Some(around) => {
+                let route = envelope::route(&around.category);
+                let origin = self.origin(&around.resource_id, route, around.time);
+                (Form::Escaped, origin, route)
             }
         };
         let log = match found {
@@ -243,6 +330,7 @@ impl Walk<'_, '_> {
                 self.hand_on(origin, place, form, payload, None);
                 return Ok(());
             }
+            Found::Again(_) => return Err(Fallback::Form),
             Found::Missing => Log::Missing,
             Found::Text(text) => Log::Escaped(text),
         };
@@ -538,7 +626,7 @@ impl Walk<'_, '_> {
         payload: Payload<'_>,
         damage: Option<Damage>,
     ) {
-        (self.sink)(Record {
+        self.sink.record(Record {
             origin,
             position: RecordPosition {
                 chunk: self.chunk,

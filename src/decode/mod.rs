@@ -68,6 +68,34 @@ pub struct Record<'a> {
     pub raw: &'a [u8],
 }
 
+/// Takes what a decoder reads, and may spare it from reading the same again.
+pub trait Receiver {
+    fn record(&mut self, record: Record<'_>);
+
+    /// What the last record, an audit event, came to, where every event comes to that which agrees with
+    /// it in all but audit ID, times, the object's uid and version, and bodies; `None` where it may
+    /// come to more. Bodies that were read are the decoder's to know of.
+    fn note(&self) -> Option<&[u64]>;
+
+    /// Whether such an event would still come to that.
+    fn holds(&self, note: &[u64]) -> bool;
+
+    /// There was such an event.
+    fn again(&mut self, repeat: Repeat<'_>);
+}
+
+/// An audit event that was not read, because it comes to what one like it came to.
+#[derive(Debug)]
+pub struct Repeat<'a> {
+    pub origin: Origin,
+    pub form: Form,
+    /// As [`AuditEvent::time`].
+    pub time: Option<jiff::Timestamp>,
+    pub note: &'a [u64],
+    /// The record's text as received.
+    pub raw: &'a [u8],
+}
+
 #[derive(Debug, PartialEq)]
 pub enum Payload<'a> {
     Audit(&'a AuditEvent<'a>),

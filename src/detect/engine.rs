@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// Differs from every other engine's of this process.
-    pub(super) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         self.number
     }
 
@@ -128,6 +128,7 @@ impl Engine {
         scratch: &mut Scratch,
         out: &mut Vec<Match>,
     ) {
+        scratch.begin(self.number);
         let candidates = scratch.gate.candidates(self, event);
         if candidates.detectors.is_empty() && !candidates.teaches {
             return;
@@ -136,10 +137,15 @@ impl Engine {
         let memo = std::ptr::eq(sites, &self.sites).then(|| scratch.gate.take_memo());
         let site = sites.of(&origin.cluster);
         let view = View::with_memo(event, origin, site, memo.as_deref());
+        let (matches, lessons) = (out.len(), scratch.lessons.len());
         if candidates.teaches {
             lesson::read(&view, place, &mut scratch.lessons);
         }
         self.detect_among(&candidates, &view, place, scratch, out);
+        let came_to_nothing = out.len() == matches && scratch.lessons.len() == lessons;
+        if !came_to_nothing || view.told_apart() || memo.is_none() {
+            scratch.comes_to_more();
+        }
         if let Some(memo) = memo {
             scratch.gate.put_memo(memo);
         }
@@ -226,6 +232,8 @@ impl Engine {
         scratch: &mut Scratch,
         out: &mut Vec<Match>,
     ) {
+        scratch.begin(self.number);
+        scratch.comes_to_more();
         let candidates = &self.of_lines[LineKind::of(line) as usize];
         if candidates.is_empty() {
             return;

@@ -34,6 +34,12 @@ pub struct Scratch {
     once: HashSet<u64, RandomState>,
     /// What the batch teaches the inventory, in the order of the records.
     pub(super) lessons: Vec<Lesson>,
+    /// The engine that the slots are of.
+    engine: u64,
+    /// Slots that the last event was counted in.
+    note: Vec<u64>,
+    /// Whether every event like the last one comes to no more than its note.
+    repeats: bool,
 }
 
 /// A combination of key and value that is known, by its hash; zero is an empty slot.
@@ -65,11 +71,63 @@ impl Scratch {
             counted: HashMap::default(),
             once: HashSet::default(),
             lessons: Vec::new(),
+            engine: 0,
+            note: Vec::new(),
+            repeats: false,
         }
+    }
+
+    /// The next event is of `engine`.
+    pub(super) fn begin(&mut self, engine: u64) {
+        if self.engine != engine {
+            // Another engine has other detectors at the same places.
+            for at in self.counting.drain(..) {
+                flush(&mut self.slots[at as usize], &mut self.counted);
+            }
+            self.slots.fill(Slot::default());
+            self.engine = engine;
+        }
+        self.note.clear();
+        self.repeats = true;
+    }
+
+    /// Another event like this one may come to something else.
+    pub(super) fn comes_to_more(&mut self) {
+        self.repeats = false;
+    }
+
+    /// What the last event came to, if every event like it comes to that: the slots that it was counted
+    /// in. Like it are those that agree in all but audit ID, times, the object's uid and version, and
+    /// bodies that were not read.
+    pub fn note(&self) -> Option<&[u64]> {
+        self.repeats.then_some(self.note.as_slice())
+    }
+
+    /// Whether what is noted of an event is still known.
+    pub fn holds(&self, note: &[u64]) -> bool {
+        note.iter()
+            .all(|hash| self.slots[*hash as usize % SLOTS].hash == *hash)
+    }
+
+    /// Counts one more event of which this is noted, and holds.
+    pub fn again(&mut self, note: &[u64]) {
+        for hash in note {
+            self.hit(*hash);
+        }
+    }
+
+    fn hit(&mut self, hash: u64) {
+        let at = hash as usize % SLOTS;
+        let slot = &mut self.slots[at];
+        if slot.events == 0 {
+            self.counting.push(at as u32);
+        }
+        slot.events += 1;
     }
 
     /// Whether this is the first time in the batch; always, where nothing may be left out.
     pub(super) fn is_first(&mut self, hash: u64) -> bool {
+        self.repeats = false;
         self.recall.is_none() || self.once.insert(hash)
     }
 
@@ -92,14 +150,10 @@ impl Scratch {
 
     /// Whether the combination was found to be known; then this event of it is counted.
     pub(super) fn known(&mut self, hash: u64) -> bool {
-        let at = hash as usize % SLOTS;
-        let slot = &mut self.slots[at];
-        let known = slot.hash == hash && hash != 0;
+        let known = self.slots[hash as usize % SLOTS].hash == hash && hash != 0;
         if known {
-            if slot.events == 0 {
-                self.counting.push(at as u32);
-            }
-            slot.events += 1;
+            self.hit(hash);
+            self.note.push(hash);
         }
         known
     }
@@ -130,6 +184,7 @@ impl Scratch {
                 key: [(key.0 >> 64) as u64, key.0 as u64],
                 events: 0,
             };
+            self.note.push(hash);
         }
         any
     }

@@ -106,9 +106,9 @@ impl Exec {
     fn read_query(&mut self, view: &View<'_>, commands: &[&str], stdin: &str) {
         let (mut tty, mut input) = (None, None);
         for (name, value) in view.query() {
-            match name.as_str() {
-                name if commands.contains(&name) => self.command.push(value.clone()),
-                "container" if self.container.is_empty() => self.container = value.clone(),
+            match name.as_ref() {
+                name if commands.contains(&name) => self.command.push(value.to_string()),
+                "container" if self.container.is_empty() => self.container = value.to_string(),
                 "tty" => tty = tty.or(Some(is_true(value))),
                 name if name == stdin => input = input.or(Some(is_true(value))),
                 _ => {}

@@ -197,7 +197,7 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
         Field::Category => view.origin.category.as_str().into(),
         Field::Verb => event.verb.as_ref().into(),
         Field::Stage => event.stage.as_str().into(),
-        Field::AuditId => event.audit_id.as_ref().into(),
+        Field::AuditId => view.audit_id().into(),
         Field::RequestUri => event.request_uri.as_ref().into(),
         Field::RequestPath => owned(target::path(&event.request_uri)),
         Field::UserAgent => event.user_agent.as_ref().into(),

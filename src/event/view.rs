@@ -60,6 +60,8 @@ pub struct View<'e> {
     /// Where the event was made of a line of the API server's own log.
     pub line: Option<LineView<'e>>,
     memo: Option<&'e Memo>,
+    /// See [`View::told_apart`].
+    told_apart: Cell<bool>,
     facts: Cell<FactSet>,
     /// A bit per [`Group`].
     computed: Cell<u32>,
@@ -68,7 +70,7 @@ pub struct View<'e> {
     spread: OnceCell<Option<Json<'e>>>,
     /// The name that a created object was given.
     created: OnceCell<String>,
-    query: OnceCell<Vec<(String, String)>>,
+    query: OnceCell<Vec<(Cow<'e, str>, Cow<'e, str>)>>,
     client: OnceCell<Option<(usize, std::net::IpAddr)>>,
     family: OnceCell<agent::Family>,
     exec: OnceCell<exec::Exec>,
@@ -84,6 +86,7 @@ impl<'e> View<'e> {
             site,
             line: None,
             memo: None,
+            told_apart: Cell::new(false),
             facts: Cell::default(),
             computed: Cell::new(0),
             request: OnceCell::new(),
@@ -336,7 +339,7 @@ impl<'e> View<'e> {
     }
 
     /// The request's query, decoded, in the order sent. Names may repeat.
-    pub fn query(&self) -> &[(String, String)] {
+    pub fn query(&self) -> &[(Cow<'e, str>, Cow<'e, str>)] {
         self.query
             .get_or_init(|| target::decode_query(&self.event.request_uri))
     }
@@ -381,6 +384,17 @@ impl<'e> View<'e> {
     /// The field's value; an empty string or list where the event has none.
     pub fn field(&self, field: Field) -> FieldValue<'_> {
         super::field::value(self, field)
+    }
+
+    /// Whether somebody asked for what tells an event from the next one like it: its audit ID. Of times,
+    /// and of the object's uid and version, there is no field or fact.
+    pub(crate) fn told_apart(&self) -> bool {
+        self.told_apart.get()
+    }
+
+    pub(super) fn audit_id(&self) -> &str {
+        self.told_apart.set(true);
+        &self.event.audit_id
     }
 
     /// Gives `hasher` what the field's value is read from: equal texts of one field may differ here,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::decode::{Damage, Form, Ignored, Payload, Record};
+use crate::decode::{Damage, Form, Ignored, Payload, Record, Repeat};
 use crate::detect::state::streams::Streams;
 use crate::event::Category;
 use crate::event::clock::Misdated;
@@ -42,6 +42,12 @@ impl Tally {
         if let Some(damage) = record.damage {
             *self.damaged.entry(damage).or_default() += 1;
         }
+    }
+
+    pub fn add_repeat(&mut self, repeat: &Repeat<'_>) {
+        self.records += 1;
+        let form = (repeat.origin.category, repeat.form);
+        *self.by_form.entry(form).or_default() += 1;
     }
 
     pub fn add_misdated(&mut self, why: Misdated) {

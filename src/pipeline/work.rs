@@ -10,15 +10,16 @@ use jiff::Timestamp;
 
 use super::tally::Tally;
 use crate::alert::redact;
-use crate::decode::{Damage, Decoder, Payload, RecordPosition};
+use crate::decode::{Damage, Decoder, Payload, Receiver, Record, RecordPosition, Repeat};
 use crate::detect::matches::Place;
 use crate::detect::scratch::Counts;
 use crate::detect::state::recall::Recall;
 use crate::detect::{Engine, Match, Scratch};
+use crate::event::Origin;
 use crate::event::clock::Clock;
 use crate::event::line;
 use crate::failpoint::fail_point;
-use crate::source::Batch;
+use crate::source::{Batch, Partition};
 
 /// Bytes kept of a damaged record.
 const QUARANTINE_EXCERPT: usize = 64 * 1024;
@@ -81,6 +82,8 @@ pub struct Worker {
     scratch: Scratch,
     recall: Option<Recall>,
     times: Vec<Timestamp>,
+    /// Whose notes the decoder keeps.
+    engine: u64,
 }
 
 impl Worker {
@@ -91,74 +94,126 @@ impl Worker {
             scratch: Scratch::new(recall.clone()),
             recall,
             times: Vec::new(),
+            engine: 0,
         }
     }
 
     pub fn process(&mut self, engine: &Engine, batch: &Batch, range: TimeRange) -> Output {
+        if self.engine != engine.number() {
+            self.engine = engine.number();
+            self.decoder.forget_repeats();
+        }
         let mut output = Output::default();
-        let Output {
-            matches,
-            tally,
-            damaged,
-            ..
-        } = &mut output;
-        let (scratch, times) = (&mut self.scratch, &mut self.times);
         let mut before = None;
         for chunk in &batch.chunks {
-            let mut clock = Clock::new(chunk.enqueued, before);
-            tally.bytes += chunk.bytes.len() as u64;
-            self.decoder.decode(chunk, &mut |record| {
-                tally.add_record(&record);
-                if let Some(reason) = record.damage {
-                    damaged.push(DamagedRecord {
-                        reason,
-                        position: record.position,
-                        text: record.raw[..record.raw.len().min(QUARANTINE_EXCERPT + MARGIN)]
-                            .to_vec(),
-                    });
-                }
-                let told = match &record.payload {
-                    Payload::Audit(event) => event.time().or(record.origin.time),
-                    Payload::ApiServer(line) => line::time(line, record.origin.time),
-                    Payload::Nothing(_) => return,
-                };
-                if let Some(why) = clock.misdated(told) {
-                    tally.add_misdated(why);
-                }
-                let time = clock.time(told);
-                if let Some(time) = time {
-                    tally.add_time(time);
-                    times.push(time);
-                }
-                if !range.contains(time) {
-                    clock.passed(told);
-                    return;
-                }
-                let origin = &record.origin;
-                if let Some(time) = time {
-                    tally.streams.add(&origin.cluster, origin.category, time);
-                }
-                let place = Place {
-                    partition: &batch.partition,
-                    position: record.position,
-                    clock,
-                };
-                clock.passed(told);
-                match &record.payload {
-                    Payload::Audit(event) => {
-                        engine.detect(event, origin, place, scratch, matches);
-                    }
-                    Payload::ApiServer(line) => {
-                        engine.detect_line(line, origin, place, scratch, matches);
-                    }
-                    Payload::Nothing(_) => {}
-                }
-            });
-            before = clock.before();
+            output.tally.bytes += chunk.bytes.len() as u64;
+            let mut reading = Reading {
+                engine,
+                partition: &batch.partition,
+                range,
+                clock: Clock::new(chunk.enqueued, before),
+                output: &mut output,
+                scratch: &mut self.scratch,
+                times: &mut self.times,
+                noted: false,
+            };
+            self.decoder.decode_for(chunk, &mut reading);
+            before = reading.clock.before();
         }
-        output.frontier = middle(times);
+        output.frontier = middle(&mut self.times);
         output.counts = self.scratch.take();
         output
+    }
+}
+
+/// What a worker does with the records of one chunk.
+struct Reading<'w> {
+    engine: &'w Engine,
+    partition: &'w Arc<Partition>,
+    range: TimeRange,
+    clock: Clock,
+    output: &'w mut Output,
+    scratch: &'w mut Scratch,
+    times: &'w mut Vec<Timestamp>,
+    /// The last record was an event that detectors have seen.
+    noted: bool,
+}
+
+impl Reading<'_> {
+    /// Counts an event or line, and says whether it is to be judged.
+    fn count(&mut self, origin: &Origin, told: Option<Timestamp>) -> bool {
+        let tally = &mut self.output.tally;
+        if let Some(why) = self.clock.misdated(told) {
+            tally.add_misdated(why);
+        }
+        let time = self.clock.time(told);
+        if let Some(time) = time {
+            tally.add_time(time);
+            self.times.push(time);
+        }
+        let within = self.range.contains(time);
+        if within && let Some(time) = time {
+            tally.streams.add(&origin.cluster, origin.category, time);
+        }
+        within
+    }
+}
+
+impl Receiver for Reading<'_> {
+    fn record(&mut self, record: Record<'_>) {
+        self.noted = false;
+        self.output.tally.add_record(&record);
+        if let Some(reason) = record.damage {
+            let kept = record.raw.len().min(QUARANTINE_EXCERPT + MARGIN);
+            self.output.damaged.push(DamagedRecord {
+                reason,
+                position: record.position,
+                text: record.raw[..kept].to_vec(),
+            });
+        }
+        let origin = &record.origin;
+        let told = match &record.payload {
+            Payload::Audit(event) => event.time().or(origin.time),
+            Payload::ApiServer(line) => line::time(line, origin.time),
+            Payload::Nothing(_) => return,
+        };
+        if self.count(origin, told) {
+            let place = Place {
+                partition: self.partition,
+                position: record.position,
+                clock: self.clock,
+            };
+            let (engine, scratch, matches) =
+                (self.engine, &mut *self.scratch, &mut self.output.matches);
+            match &record.payload {
+                Payload::Audit(event) => {
+                    engine.detect(event, origin, place, scratch, matches);
+                    self.noted = true;
+                }
+                Payload::ApiServer(line) => {
+                    engine.detect_line(line, origin, place, scratch, matches);
+                }
+                Payload::Nothing(_) => {}
+            }
+        }
+        self.clock.passed(told);
+    }
+
+    fn note(&self) -> Option<&[u64]> {
+        self.noted.then(|| self.scratch.note()).flatten()
+    }
+
+    fn holds(&self, note: &[u64]) -> bool {
+        self.scratch.holds(note)
+    }
+
+    fn again(&mut self, repeat: Repeat<'_>) {
+        self.output.tally.add_repeat(&repeat);
+        let told = repeat.time.or(repeat.origin.time);
+        if self.count(&repeat.origin, told) {
+            self.scratch.again(repeat.note);
+        }
+        self.clock.passed(told);
     }
 }
 

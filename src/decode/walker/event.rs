@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 
 use super::Fallback;
 use super::cursor::{Cursor, Step};
+use super::repeats::{Gap, Gaps};
 use super::spare::Spare;
 use super::users::Users;
 use crate::decode::audit::{Parsed, SKIPPED};
@@ -98,6 +99,7 @@ pub fn read<'a, const E: bool>(
     bodies: &'a Bodies,
     spare: &mut Spare,
     users: &mut Users,
+    gaps: &mut Gaps,
     parsed: &mut Parsed<'a>,
 ) -> Step<()> {
     let event = &mut parsed.event;
@@ -108,7 +110,9 @@ pub fn read<'a, const E: bool>(
             Some(Key::Kind) => parsed.kind = text::<E>(cursor)?,
             Some(Key::ApiVersion) => parsed.api_version = text::<E>(cursor)?,
             Some(Key::Level) => event.level = Level::parse(cursor.text::<E>()?),
-            Some(Key::AuditId) => event.audit_id = text::<E>(cursor)?,
+            Some(Key::AuditId) => {
+                event.audit_id = gap::<E, _>(cursor, gaps, Gap::Text, text::<E>)?;
+            }
             Some(Key::Stage) => event.stage = Stage::parse(cursor.text::<E>()?),
             Some(Key::RequestUri) => event.request_uri = text::<E>(cursor)?,
             Some(Key::Verb) => event.verb = text::<E>(cursor)?,
@@ -125,18 +129,23 @@ pub fn read<'a, const E: bool>(
                 spare.keep_list(std::mem::replace(&mut event.source_ips, list));
             }
             Some(Key::UserAgent) => event.user_agent = text::<E>(cursor)?,
-            Some(Key::ObjectRef) => event.object_ref = object_ref::<E>(cursor)?,
+            Some(Key::ObjectRef) => event.object_ref = object_ref::<E>(cursor, gaps)?,
             Some(Key::ResponseStatus) => event.response_status = response_status::<E>(cursor)?,
             Some(Key::RequestObject) => {
                 let once = !std::mem::replace(&mut seen[0], true);
-                event.request_object = body::<E>(cursor, once.then_some(&bodies.request))?;
+                event.request_object = body::<E>(cursor, gaps, once.then_some(&bodies.request))?;
             }
             Some(Key::ResponseObject) => {
                 let once = !std::mem::replace(&mut seen[1], true);
-                event.response_object = body::<E>(cursor, once.then_some(&bodies.response))?;
+                event.response_object = body::<E>(cursor, gaps, once.then_some(&bodies.response))?;
             }
-            Some(Key::RequestReceived) => event.request_received = cursor.time::<E>()?.0,
-            Some(Key::StageTime) => event.stage_time = cursor.time::<E>()?.0,
+            Some(Key::RequestReceived) => {
+                let time = gap::<E, _>(cursor, gaps, Gap::Received, Cursor::time::<E>)?;
+                event.request_received = time.0;
+            }
+            Some(Key::StageTime) => {
+                event.stage_time = gap::<E, _>(cursor, gaps, Gap::StageTime, Cursor::time::<E>)?.0;
+            }
             Some(Key::Annotations) => annotations::<E>(cursor, event, spare)?,
             None => cursor.pass::<E>()?,
         }
@@ -147,6 +156,22 @@ pub fn read<'a, const E: bool>(
 #[inline]
 fn text<'a, const E: bool>(cursor: &mut Cursor<'a>) -> Step<Cow<'a, str>> {
     cursor.text::<E>().map(Cow::Borrowed)
+}
+
+/// Reads a value that makes no difference to whether its event is the same again.
+#[inline]
+fn gap<'a, const E: bool, T>(
+    cursor: &mut Cursor<'a>,
+    gaps: &mut Gaps,
+    gap: Gap,
+    read: impl FnOnce(&mut Cursor<'a>) -> Step<T>,
+) -> Step<T> {
+    let start = cursor.at();
+    let value = read(cursor)?;
+    if E {
+        gaps.value(cursor.whole(), start..cursor.at(), gap);
+    }
+    Ok(value)
 }
 
 /// The object here, member by member.
@@ -247,7 +272,10 @@ fn user<'a, const E: bool>(
     Ok(Some(user))
 }
 
-fn object_ref<'a, const E: bool>(cursor: &mut Cursor<'a>) -> Step<Option<ObjectRef<'a>>> {
+fn object_ref<'a, const E: bool>(
+    cursor: &mut Cursor<'a>,
+    gaps: &mut Gaps,
+) -> Step<Option<ObjectRef<'a>>> {
     if cursor.skip("null") {
         return Ok(None);
     }
@@ -257,10 +285,16 @@ fn object_ref<'a, const E: bool>(cursor: &mut Cursor<'a>) -> Step<Option<ObjectR
             Some(ObjectKey::Resource) => &mut object.resource,
             Some(ObjectKey::Namespace) => &mut object.namespace,
             Some(ObjectKey::Name) => &mut object.name,
-            Some(ObjectKey::Uid) => &mut object.uid,
+            Some(ObjectKey::Uid) => {
+                object.uid = gap::<E, _>(cursor, gaps, Gap::Text, text::<E>)?;
+                return Ok(());
+            }
             Some(ObjectKey::ApiGroup) => &mut object.api_group,
             Some(ObjectKey::ApiVersion) => &mut object.api_version,
-            Some(ObjectKey::ResourceVersion) => &mut object.resource_version,
+            Some(ObjectKey::ResourceVersion) => {
+                object.resource_version = gap::<E, _>(cursor, gaps, Gap::Text, text::<E>)?;
+                return Ok(());
+            }
             Some(ObjectKey::Subresource) => &mut object.subresource,
             None => return cursor.pass::<E>(),
         };
@@ -307,11 +341,12 @@ fn annotations<'a, const E: bool>(
 /// A body; `plain` is `None` for the second of two with the same key.
 fn body<'a, const E: bool>(
     cursor: &mut Cursor<'a>,
+    gaps: &mut Gaps,
     plain: Option<&'a OnceCell<String>>,
 ) -> Step<Body<'a>> {
     if matches!(cursor.peek(), b'{' | b'[') {
         let start = cursor.at();
-        cursor.jump::<E>()?;
+        gap::<E, _>(cursor, gaps, Gap::Body, Cursor::jump::<E>)?;
         let written = cursor.slice(start, cursor.at())?;
         return Ok(Body::Text(if E {
             BodyText::escaped(written, plain.ok_or(Fallback::Value)?)

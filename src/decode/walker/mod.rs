@@ -26,6 +26,7 @@ mod cursor;
 mod event;
 mod few;
 pub mod jump;
+mod repeats;
 mod spare;
 mod stretch;
 mod time;
@@ -35,9 +36,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 pub use event::Bodies;
+pub use repeats::Again;
 pub use spare::Spare;
 
 use cursor::{Cursor, ESCAPED, PLAIN, Step};
+use repeats::Repeats;
 use stretch::{Next, Read, State, Stretches};
 use time::Minute;
 use users::Users;
@@ -74,6 +77,8 @@ pub struct Walked<'a> {
     pub category: Cow<'a, str>,
     pub time: Time,
     pub log: Found<'a>,
+    /// A hash of `resource_id` and `category`, where there is a log.
+    pub names: u64,
 }
 
 /// What the walker found in `properties.log`.
@@ -81,6 +86,8 @@ pub enum Found<'a> {
     Missing,
     /// An event: see [`Buffers::event`].
     Event,
+    /// An event that agrees with one that came to nothing; it was not read.
+    Again(Again),
     /// Text that is no event, or not for us: the inside of a string, still escaped.
     Text(&'a str),
 }
@@ -90,6 +97,7 @@ pub enum Found<'a> {
 pub struct Memory {
     stretches: Stretches,
     users: Users,
+    pub(super) repeats: Repeats,
     minute: Minute,
 }
 
@@ -119,6 +127,7 @@ pub fn record<'a>(
     let Memory {
         stretches,
         users,
+        repeats,
         minute,
     } = memory;
     let mut cursor = Cursor::new(text, at, room);
@@ -129,7 +138,10 @@ pub fn record<'a>(
         category: Cow::Borrowed(""),
         time: Time(None),
         log: Found::Missing,
+        names: 0,
     };
+    // The names that `walked.names` is of.
+    let mut named = None;
     let mut state = State::default();
     loop {
         let start = cursor.at();
@@ -181,7 +193,17 @@ pub fn record<'a>(
         match next {
             Next::Time => walked.time = cursor.time::<PLAIN>()?,
             Next::Log => {
-                walked.log = log(&mut cursor, &walked.category, bodies, spare, users, event)?
+                walked.names = repeats.names(&walked.resource_id, &walked.category);
+                named = Some(places_of(&walked));
+                walked.log = log(
+                    &mut cursor,
+                    &walked.category,
+                    bodies,
+                    spare,
+                    users,
+                    (repeats, walked.names),
+                    event,
+                )?;
             }
             Next::End => break,
         }
@@ -189,9 +211,17 @@ pub fn record<'a>(
     if !state.is_record || state.payloads > 1 {
         return Err(Fallback::Form);
     }
+    if named.is_some_and(|named| named != places_of(&walked)) {
+        walked.names = repeats.names(&walked.resource_id, &walked.category);
+    }
     *minute = cursor.minute;
     walked.end = cursor.at();
     Ok(walked)
+}
+
+/// Where the names stand: texts of one record that stand in one place are the same.
+fn places_of(walked: &Walked<'_>) -> [(*const u8, usize); 2] {
+    [&walked.resource_id, &walked.category].map(|name| (name.as_ptr(), name.len()))
 }
 
 /// The last of each key in a stretch, and where it begins.
@@ -291,6 +321,7 @@ pub fn raw_event<'a>(
         buffers.bodies,
         buffers.spare,
         &mut buffers.memory.users,
+        &mut buffers.memory.repeats.gaps,
         buffers.event,
     )?;
     Ok(cursor.at())
@@ -324,6 +355,7 @@ fn log<'a>(
     bodies: &'a Bodies,
     spare: &mut Spare,
     users: &mut Users,
+    (repeats, about): (&mut Repeats, u64),
     event: &mut Parsed<'a>,
 ) -> Step<Found<'a>> {
     if cursor.skip("null") {
@@ -340,8 +372,21 @@ fn log<'a>(
         };
     }
     cursor.expect("\"")?;
-    event::read::<ESCAPED>(cursor, bodies, spare, users, event)?;
+    let start = cursor.at();
+    let again = repeats.find(cursor.whole(), start, about, &mut cursor.minute);
+    let found = match again {
+        Some(again) => {
+            cursor.skip_bytes(again.length);
+            Found::Again(again)
+        }
+        None => {
+            let gaps = &mut repeats.gaps;
+            event::read::<ESCAPED>(cursor, bodies, spare, users, gaps, event)?;
+            gaps.end(cursor.at());
+            Found::Event
+        }
+    };
     while cursor.skip("\\n") {}
     cursor.expect("\"")?;
-    Ok(Found::Event)
+    Ok(found)
 }
