@@ -374,6 +374,38 @@ fn what_is_common_is_not_read_again() {
     };
     let lines: Vec<String> = lines.iter().map(behind).collect();
     assert_eq!(repeats(lines.join("\n").as_bytes(), Framing::Lines), 18);
+    // Of another cluster it is another event, which the names behind it tell.
+    let of_both = |line: &String| {
+        [
+            line.clone(),
+            line.replace("SUBSCRIPTIONS/A", "SUBSCRIPTIONS/B"),
+        ]
+    };
+    let lines: Vec<String> = lines.iter().flat_map(of_both).collect();
+    repeats(lines.join("\n").as_bytes(), Framing::Lines);
+}
+
+#[test]
+fn of_a_key_that_comes_twice_the_last_counts_again() {
+    for key in ["auditID", "requestReceivedTimestamp", "stageTimestamp"] {
+        for value in TEXTS.iter().chain(TIMES) {
+            for first in [true, false] {
+                let line = |id| {
+                    let more = format!(
+                        r#"\"{key}\":{},"#,
+                        value.replace('\\', r"\\").replace('"', r#"\""#)
+                    );
+                    let at = match first {
+                        true => r#"\"stage\":"#,
+                        false => r#"\"annotations\":"#,
+                    };
+                    like(id, BODIES[0]).replace(at, &format!("{more}{at}"))
+                };
+                let lines: Vec<String> = (0..3).map(line).collect();
+                repeats(lines.join("\n").as_bytes(), Framing::Lines);
+            }
+        }
+    }
 }
 
 #[test]

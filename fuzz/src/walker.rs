@@ -107,6 +107,8 @@ struct Witness {
     at: usize,
     seen: Vec<(String, String)>,
     note: Option<[u64; 1]>,
+    /// Of which a body was read.
+    judged: Vec<bool>,
     repeats: usize,
 }
 
@@ -118,6 +120,16 @@ impl Receiver for Witness {
             self.note = Some([self.seen.len() as u64]);
             let names = format!("{:?} {:?}", record.origin.cluster, record.origin.category);
             self.seen.push((likeness(event), names));
+            // What a body says may differ in the next event like it.
+            let bodies = [event.request_object, event.response_object];
+            let asks = self.seen.len() % 4 == 3;
+            let mut read = false;
+            for body in bodies.iter().filter(|_| asks) {
+                if let Body::Text(text) = body {
+                    read |= !text.get().is_empty();
+                }
+            }
+            self.judged.push(read);
         }
     }
 
@@ -133,6 +145,7 @@ impl Receiver for Witness {
     fn again(&mut self, repeat: Repeat<'_>) {
         let (origin, told) = &self.expected[self.at];
         let (seen, names) = &self.seen[repeat.note[0] as usize];
+        assert!(!self.judged[repeat.note[0] as usize]);
         assert_eq!(&format!("{:?}", repeat.origin), origin);
         let of_repeat = format!("{:?} {:?}", repeat.origin.cluster, repeat.origin.category);
         assert_eq!(&of_repeat, names);
