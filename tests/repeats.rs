@@ -93,8 +93,8 @@ fn what_a_worker_remembers_changes_nothing() {
     }
 }
 
-/// A request by a person, which the binding named allows; the bodies were not logged.
-fn request(id: u32, verb: &str, resource: &str) -> String {
+/// A request by a workload, which the binding named allows; the bodies were not logged.
+fn request(id: u32, user: &str, verb: &str, resource: &str) -> String {
     let event = json!({
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
@@ -103,16 +103,16 @@ fn request(id: u32, verb: &str, resource: &str) -> String {
         "stage": "ResponseComplete",
         "requestURI": format!("/api/v1/namespaces/shop/{resource}/web"),
         "verb": verb,
-        "user": { "username": "dana@example.com", "groups": ["system:authenticated"] },
-        "sourceIPs": ["198.51.100.7"],
-        "userAgent": "kubectl/v1.34.1 (linux/amd64) kubernetes/1",
+        "user": { "username": user, "groups": ["system:authenticated"] },
+        "sourceIPs": ["10.224.0.7"],
+        "userAgent": "web/v1.0",
         "objectRef": { "resource": resource, "namespace": "shop", "name": "web", "apiVersion": "v1" },
         "responseStatus": { "metadata": {}, "code": 200 },
         "requestReceivedTimestamp": format!("2026-11-20T10:00:{id:02}.000001Z"),
         "stageTimestamp": format!("2026-11-20T10:00:{id:02}.000002Z"),
         "annotations": {
             "authorization.k8s.io/decision": "allow",
-            "authorization.k8s.io/reason": "RBAC: allowed by ClusterRoleBinding \"dana\" of ClusterRole \"dana\" to User \"dana@example.com\"",
+            "authorization.k8s.io/reason": "RBAC: allowed by ClusterRoleBinding \"web\" of ClusterRole \"web\" to ServiceAccount \"web/shop\"",
         },
     });
     // In the order in which the API server writes them.
@@ -145,27 +145,37 @@ fn request(id: u32, verb: &str, resource: &str) -> String {
 fn what_teaches_or_counts_once_is_read_each_time() {
     let detectors = load(&shipped(), &[]).expect("the shipped detectors are right");
     let engine = Engine::new(detectors, Config::defaults().sites());
-    for (verb, resource) in [
-        ("delete", "pods"),
-        ("get", "configmaps"),
-        ("update", "configmaps"),
+    let (workload, platform) = (
+        "system:serviceaccount:shop:web",
+        "system:kube-controller-manager",
+    );
+    for (user, verb, resource) in [
+        (workload, "get", "configmaps"),
+        (workload, "delete", "pods"),
+        (platform, "delete", "serviceaccounts"),
     ] {
-        let recall = Judge::new(Learning::Archive).recall();
+        let mut judge = Judge::new(Learning::Archive);
+        let recall = judge.recall();
         let mut seasoned = Worker::new(Some(recall.clone()));
         let (mut matches, mut lessons) = (0, 0);
-        for number in 0..5 {
+        for number in 0..8 {
             let records: Vec<Vec<u8>> = (0..4)
-                .map(|id| request(4 * number + id, verb, resource).into_bytes())
+                .map(|id| request(4 * number + id, user, verb, resource).into_bytes())
                 .collect();
             let batch = batch(&partition(), i64::from(number), &records);
             let output = seasoned.process(&engine, &batch, TimeRange::default());
             let expected =
                 Worker::new(Some(recall.clone())).process(&engine, &batch, TimeRange::default());
             assert_eq!(format!("{output:?}"), format!("{expected:?}"));
-            matches += output.matches.len();
-            lessons += output.counts.lessons.len();
+            matches = output.matches.len();
+            lessons = output.counts.lessons.len();
+            judge.count(output.counts);
+            for one in output.matches {
+                judge.judge(&engine, one);
+            }
         }
-        assert!(matches > 0 || lessons > 0, "{verb} {resource}");
+        // Of the last batch, where everything else is known.
+        assert!(matches > 0 || lessons > 0, "{user} {verb} {resource}");
     }
 }
 

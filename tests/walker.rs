@@ -359,10 +359,10 @@ fn what_is_common_is_not_read_again() {
     let lines: Vec<String> = (0..10)
         .map(|id| like(id, bodies[id as usize % 5]))
         .collect();
-    // The first two are read, and so is what a note that no longer holds was given for.
-    assert_eq!(repeats(lines.join("\n").as_bytes(), Framing::Lines), 18);
+    // Read are the first, the second, of which a body was asked for, and the third, which is remembered.
+    assert_eq!(repeats(lines.join("\n").as_bytes(), Framing::Lines), 17);
     let whole = format!(r#"{{"records":[{}]}}"#, lines.join(","));
-    assert_eq!(repeats(whole.as_bytes(), Framing::Value), 18);
+    assert_eq!(repeats(whole.as_bytes(), Framing::Value), 17);
     // With names behind the event, too.
     let behind = |line: &String| {
         let (names, event) = line.split_once(r#","properties":"#).unwrap();
@@ -373,7 +373,7 @@ fn what_is_common_is_not_read_again() {
         )
     };
     let lines: Vec<String> = lines.iter().map(behind).collect();
-    assert_eq!(repeats(lines.join("\n").as_bytes(), Framing::Lines), 18);
+    assert_eq!(repeats(lines.join("\n").as_bytes(), Framing::Lines), 17);
     // Of another cluster it is another event, which the names behind it tell.
     let of_both = |line: &String| {
         [
@@ -412,7 +412,7 @@ fn of_a_key_that_comes_twice_the_last_counts_again() {
 fn what_differs_anywhere_else_is_read() {
     let record = like(7, BODIES[0]);
     let twice = format!("{record}\n{record}");
-    assert_eq!(repeats(twice.as_bytes(), Framing::Lines), 2);
+    assert_eq!(repeats(twice.as_bytes(), Framing::Lines), 1);
     for at in 0..record.len() {
         if !record.is_char_boundary(at) || !record.is_char_boundary(at + 1) {
             continue;
