@@ -144,7 +144,7 @@ const SETS: usize = 1 << 12;
 const WAYS: usize = 8;
 
 /// Slots of [`Repeats::met_once`].
-const ONCE: usize = 1 << 15;
+const ONCE: usize = 1 << 17;
 
 /// Honest heads are shorter.
 const MAX_HEAD: usize = 4096;
@@ -153,8 +153,10 @@ const MAX_HEAD: usize = 4096;
 const BEGINNING: &[u8] = br#"{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"level\":\""#;
 const BEFORE_ID: &[u8] = br#"\",\"auditID\":\""#;
 
-/// What the head's last value stands behind.
-const CLIENT: &[u8] = br#"\"userAgent\":\""#;
+/// What the head's last value stands behind. A search for quotes and backslashes, which are everywhere,
+/// would stop everywhere.
+const CLIENT: &[u8] = b"userAgent";
+const BEFORE_CLIENT: &[u8] = br#"\":\""#;
 
 impl Default for Repeats {
     fn default() -> Repeats {
@@ -179,7 +181,9 @@ impl Repeats {
             return None;
         }
         let looked_at = &rest[..rest.len().min(MAX_HEAD)];
-        let client = self.client.find(looked_at)? + CLIENT.len();
+        let key = self.client.find(looked_at)?;
+        let client = rest[key + CLIENT.len()..].strip_prefix(BEFORE_CLIENT)?;
+        let client = rest.len() - client.len();
         let start = event.len() - rest.len();
         Some(Head {
             id: event.len() - id.len(),
