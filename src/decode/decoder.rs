@@ -248,7 +248,7 @@ impl Walk<'_, '_> {
                 };
                 match (found, around) {
                     (Found::Again(again), Some(around)) => {
-                        if !self.again(&around, again, place) {
+                        if !self.again(&around, again) {
                             stale = Some(again);
                         }
                         Ok(end)
@@ -281,7 +281,7 @@ impl Walk<'_, '_> {
     }
 
     /// Counts an event that came again; `false` where it has to be read after all.
-    fn again(&mut self, around: &Around<'_>, again: Again, place: Place<'_>) -> bool {
+    fn again(&mut self, around: &Around<'_>, again: Again) -> bool {
         let repeats = &self.decoder.memory.repeats;
         if around.names != again.names || !self.sink.holds(repeats.note(&again)) {
             return false;
@@ -293,7 +293,6 @@ impl Walk<'_, '_> {
             form: Form::Escaped,
             time: again.stage_time.or(again.received),
             note: self.decoder.memory.repeats.note(&again),
-            raw: place.raw,
         });
         true
     }

@@ -92,8 +92,6 @@ pub struct Repeat<'a> {
     /// As [`AuditEvent::time`].
     pub time: Option<jiff::Timestamp>,
     pub note: &'a [u64],
-    /// The record's text as received.
-    pub raw: &'a [u8],
 }
 
 #[derive(Debug, PartialEq)]

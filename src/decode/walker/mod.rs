@@ -16,7 +16,8 @@
 //! facts are unknown. Everything outside the bodies is held to the whole of JSON.
 //!
 //! What is written around every event, and each user, is the same text again and again: it is compared
-//! with what was read before ([`Memory`]), which comes to the same as reading it.
+//! with what was read before ([`Memory`]), which comes to the same as reading it. An event like one that
+//! came to nothing is not read at all, but for the places where they may differ ([`repeats`]).
 //!
 //! Nothing is read beyond the record: a line's end is a control character, which ends every string
 //! and every jump.
