@@ -17,7 +17,7 @@
 //!
 //! What is written around every event, and each user, is the same text again and again: it is compared
 //! with what was read before ([`Memory`]), which comes to the same as reading it. An event like one that
-//! came to nothing is not read at all, but for the places where they may differ ([`repeats`]).
+//! came to nothing is not read at all, but for the places where they may differ (`repeats`).
 //!
 //! Nothing is read beyond the record: a line's end is a control character, which ends every string
 //! and every jump.

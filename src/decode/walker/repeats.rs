@@ -81,7 +81,7 @@ fn within_quotes(text: &str, place: Range<usize>) -> Option<Range<usize>> {
 pub struct Again {
     set: usize,
     way: usize,
-    /// Of the names of the record that the remembered event was in; see [`Repeats::names`].
+    /// Of the names of the record that the remembered event was in; see `Repeats::names`.
     pub names: u64,
     pub length: usize,
     pub received: Option<Timestamp>,
