@@ -374,6 +374,13 @@ fn what_is_common_is_not_read_again() {
     };
     let lines: Vec<String> = lines.iter().map(behind).collect();
     assert_eq!(repeats(lines.join("\n").as_bytes(), Framing::Lines), 17);
+    // An event that its category, behind it, says is none has no note, nor that of the one before.
+    let no_event = |line: &String| line.replace("kube-audit", "kube-apiserver");
+    let mixed: Vec<String> = lines
+        .iter()
+        .flat_map(|line| [line.clone(), no_event(line), no_event(line)])
+        .collect();
+    repeats(mixed.join("\n").as_bytes(), Framing::Lines);
     // Of another cluster it is another event, which the names behind it tell.
     let of_both = |line: &String| {
         [

@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use memchr::{memchr, memrchr};
 use serde::de::IgnoredAny;
 
-use super::Repeat;
 use super::audit::Parsed;
 use super::clusters::Clusters;
 use super::envelope::{Envelope, Log, Properties, Route};
 use super::scan::{Elements, End, Shape, close, shape, trim, value_end};
 use super::walker::{self, Again, Bodies, Buffers, Found, Memory, Spare};
-use super::{Content, Damage, Fallback, Form, Ignored, Payload, Receiver, Record, RecordPosition};
+use super::{
+    Content, Damage, Fallback, Form, Ignored, Payload, Receiver, Record, RecordPosition, Repeat,
+};
 use super::{audit, envelope, payload, row, wire};
 use crate::event::{Category, Origin};
 use crate::source::{Chunk, Framing};
@@ -258,7 +259,10 @@ impl Walk<'_, '_> {
                         let walked = self.walked(around, found, place, &mut event);
                         let unread =
                             bodies.request.get().is_none() && bodies.response.get().is_none();
-                        if let Some(names) = names.filter(|_| unread)
+                        // Of a record that was not handed on, there is no note.
+                        if walked.is_ok()
+                            && unread
+                            && let Some(names) = names
                             && let Some(note) = self.sink.note()
                         {
                             self.decoder.memory.repeats.put(text, names, note);
