@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lanner::config::Config;
 use lanner::decode::{Decoder, Payload};
 use lanner::detect::load::{Source, load, shipped};
-use lanner::detect::matches::Place;
+use lanner::detect::occurrence::Place;
 use lanner::detect::{Engine, Match, Scratch};
 use lanner::event::clock::Clock;
 use lanner::source::{Chunk, Framing, Partition};

@@ -12,8 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::incident::{self, Finding, Incidents};
-use super::{Alert, Evidence, SCHEMA, Severity, Status, redact, size};
-use crate::detect::matches::{Digest128, DigestHasher, Occurrence};
+use super::{Alert, Evidence, ObjectId, SCHEMA, Severity, Status, redact, size};
+use crate::detect::matches::{Digest128, DigestHasher};
+use crate::detect::occurrence::Occurrence;
 use crate::detect::order::Judgement;
 use crate::detect::{Detector, Engine};
 
@@ -175,7 +176,7 @@ impl Groups {
     ) -> Added {
         let found = &judgement.found;
         let detector = engine.detector(found.detector);
-        let fingerprint = fingerprint(detector, &found.group);
+        let fingerprint = found.fingerprint;
         let cause = self.count(fingerprint, detector, judgement, detected_at, repeat);
         let group = self.open.get_mut(&fingerprint);
         let alert = group.map(|group| {
@@ -254,10 +255,11 @@ impl Groups {
             group.latest = Some(Arc::clone(&found.occurrence));
         }
 
-        let user = &found.occurrence.actor.user;
-        let another = group.actors.len() < MAX_ACTORS && !group.actors.contains(user);
+        let user = found.occurrence.user();
+        let another =
+            group.actors.len() < MAX_ACTORS && !group.actors.iter().any(|actor| actor == user);
         if another {
-            group.actors.push(user.clone());
+            group.actors.push(user.to_owned());
         }
         let cause = if alert.severity > group.notified_severity {
             Cause::SeverityRose
@@ -461,19 +463,13 @@ impl Delta {
     }
 }
 
-fn fingerprint(detector: &Detector, group: &[String]) -> Digest128 {
-    Digest128::of(
-        std::iter::once(detector.id.as_bytes()).chain(group.iter().map(|value| value.as_bytes())),
-    )
-}
-
 /// The alert that a judgement opens, or, for `--each`, shows.
 pub fn alert_of(detector: &Detector, judgement: &Judgement, detected_at: Timestamp) -> Alert {
     let found = &judgement.found;
     let occurrence = &found.occurrence;
-    let fingerprint = fingerprint(detector, &found.group);
+    let fingerprint = found.fingerprint;
     let id = Digest128::of([&fingerprint.bytes()[..], &occurrence.request.bytes()]).hex();
-    let mut object = occurrence.object.clone();
+    let mut object = ObjectId::from(occurrence.object());
     object.name = redact::redact(&object.name).into_owned();
     Alert {
         schema: SCHEMA.to_owned(),
@@ -491,14 +487,14 @@ pub fn alert_of(detector: &Detector, judgement: &Judgement, detected_at: Timesta
             false => redact::redact(&judgement.reason).into_owned(),
         },
         cluster: occurrence.cluster.to_string(),
-        cluster_name: occurrence.cluster_name.clone(),
+        cluster_name: occurrence.cluster_name().to_owned(),
         first_seen: occurrence.time,
         last_seen: occurrence.time,
         detected_at: Some(detected_at),
         count: 1,
-        actor: occurrence.actor.clone(),
-        source_ip: occurrence.source_ip.clone(),
-        user_agent: redact::redact(&occurrence.user_agent).into_owned(),
+        actor: occurrence.actor(),
+        source_ip: occurrence.source_ip(),
+        user_agent: redact::redact(occurrence.user_agent()).into_owned(),
         object,
         attack: detector.attack.clone(),
         guide: detector.guide.clone(),
@@ -511,7 +507,7 @@ pub fn alert_of(detector: &Detector, judgement: &Judgement, detected_at: Timesta
 
 fn evidence(occurrence: &Occurrence) -> Evidence {
     Evidence {
-        audit_id: occurrence.audit_id.clone(),
+        audit_id: occurrence.audit_id().to_owned(),
         stage: occurrence.stage.as_str().to_owned(),
         time: occurrence.told,
         source: format!(
@@ -522,6 +518,6 @@ fn evidence(occurrence: &Occurrence) -> Evidence {
             "{}#{}",
             occurrence.position.chunk, occurrence.position.offset
         ),
-        excerpt: redact::redact(&occurrence.excerpt).into_owned(),
+        excerpt: redact::redact(occurrence.excerpt()).into_owned(),
     }
 }

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use super::engine::{Engine, make_match};
 use super::index::DetectorIndex;
 use super::inventory::Bare;
-use super::matches::{Digest128, Match, Occurrence, Place, StateKey};
+use super::matches::{Digest128, Match, StateKey};
+use super::occurrence::{Occurrence, Place};
 use super::state::absence::Gap;
 use crate::decode::RecordPosition;
 use crate::event::clock::Clock;
@@ -47,17 +48,17 @@ impl Engine {
         let event = AuditEvent::default();
         let view = View::new(&event, &origin, self.sites.of(&origin.cluster));
         let detector = self.detector(index);
-        let mut occurrence = Occurrence::new(&view, time, nowhere());
-        occurrence.request = Digest128::of([
+        let request = Digest128::of([
             &detector.digest.bytes()[..],
             gap.cluster.as_bytes(),
             origin.category.as_str().as_bytes(),
             &gap.from.to_le_bytes(),
         ]);
-        occurrence.excerpt = match gap.category {
+        let excerpt = match gap.category {
             Some(category) => format!("no record of {}", category.as_str()),
             None => "no record".to_owned(),
         };
+        let occurrence = Occurrence::of_no_record(&view, time, nowhere(), request, &excerpt);
         make_match(
             detector,
             index,
@@ -92,14 +93,14 @@ impl Engine {
         };
         let view = View::new(&event, &origin, site);
         let detector = self.detector(index);
-        let mut occurrence = Occurrence::new(&view, time, nowhere());
-        occurrence.request = Digest128::of([
+        let request = Digest128::of([
             &detector.digest.bytes()[..],
             bare.cluster.as_bytes(),
             bare.namespace.as_bytes(),
             &bare.since.to_le_bytes(),
         ]);
-        occurrence.excerpt = format!("no network policy in {}", bare.namespace);
+        let excerpt = format!("no network policy in {}", bare.namespace);
+        let occurrence = Occurrence::of_no_record(&view, time, nowhere(), request, &excerpt);
         let occurrence = Arc::new(occurrence);
         Some(make_match(
             detector,

@@ -9,10 +9,10 @@ use super::detector::{Detector, Matcher, StateSpec};
 use super::index::{Candidates, DetectorIndex, Index};
 use super::inventory::known::Query;
 use super::inventory::lesson;
-use super::matches::{Digest128, Match, Novelty, Occurrence, Place, StateKey, elements, texts};
+use super::matches::{Digest128, Match, Novelty, StateKey, elements, texts};
+use super::occurrence::{Occurrence, Place};
 use super::scratch::Scratch;
 use super::sequence::Followers;
-use super::state::first_seen;
 use crate::alert::Severity;
 use crate::decode::apiserver::Line;
 use crate::event::line::{self, LineKind, LineView};
@@ -202,8 +202,10 @@ impl Engine {
             let Some(state) = state_key(detector, index, view, scratch) else {
                 continue;
             };
-            let occurrence =
-                occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(view, told, place)));
+            let occurrence = occurrence.get_or_insert_with(|| {
+                let writer = &mut scratch.writer;
+                Arc::new(Occurrence::new(view, told, place, writer))
+            });
             out.push(make_match(detector, index, view, state, occurrence));
         }
         self.unverifiable_body(&blinded, first, out);
@@ -254,8 +256,10 @@ impl Engine {
                 let Some(state) = state_key(detector, index, &view, scratch) else {
                     continue;
                 };
-                let occurrence =
-                    occurrence.get_or_insert_with(|| Arc::new(Occurrence::new(&view, told, place)));
+                let occurrence = occurrence.get_or_insert_with(|| {
+                    let writer = &mut scratch.writer;
+                    Arc::new(Occurrence::new(&view, told, place, writer))
+                });
                 out.push(make_match(detector, index, &view, state, occurrence));
             }
         }
@@ -341,7 +345,7 @@ fn state_key(
             if scratch.known(hash) {
                 return None;
             }
-            let scope = first_seen::scope(detector.state_hash, &view.origin.cluster);
+            let scope = scratch.scope(index, detector.state_hash, &view.origin.cluster);
             let mut texts = texts(view, fields);
             let key = digest_of(&scope.bytes(), &texts);
             let values: Vec<(String, Digest128)> = elements(view, value)
@@ -368,7 +372,7 @@ fn state_key(
             let value = distinct.map(|field| Digest128::of([view.field(field).text().as_bytes()]));
             let novelty = match &detector.state {
                 StateSpec::Spike { new_to, .. } if !new_to.is_empty() => value.map(|value| {
-                    let scope = first_seen::scope(detector.state_hash, &view.origin.cluster);
+                    let scope = scratch.scope(index, detector.state_hash, &view.origin.cluster);
                     let to = digest_of(&scope.bytes(), &texts(view, new_to));
                     let pair = Digest128::of([&to.bytes()[..], &value.bytes()]);
                     Novelty { scope, to, pair }
@@ -424,7 +428,7 @@ pub(super) fn make_match(
         detector: index,
         severity: lowered,
         exception: exception(detector, view, occurrence.time),
-        group: texts(view, &detector.group_by),
+        fingerprint: digest_of(detector.id.as_bytes(), &texts(view, &detector.group_by)),
         state,
         habit: detector
             .habit

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::detector::Detector;
 use super::inventory::Bare;
-use super::matches::Whom;
+use super::occurrence::Whom;
 use super::order::Outcome;
 use super::state::absence::Gap;
 use super::state::first_seen::{Answer, MOST_EVENTS};

@@ -3,20 +3,14 @@
 use std::hash::Hasher;
 use std::sync::{Arc, LazyLock};
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::index::DetectorIndex;
 use super::inventory::known::Query;
+use super::occurrence::{MAX_TEXT, Occurrence, Whom, bounded};
 use super::sequence::StepKey;
-use super::state::fair::Owner;
-use crate::alert::{Actor, ObjectId, Severity, SourceIp};
-use crate::decode::RecordPosition;
-use crate::event::clock::Clock;
-use crate::event::trace::{self, Role, Tie};
-use crate::event::{Category, Field, FieldValue, Stage, View};
-use crate::source::Partition;
+use crate::alert::Severity;
+use crate::event::{Field, FieldValue, View};
 
 /// 128 bits of SHA-256 over parts that cannot run into one another. Keys come from log content, so
 /// they must not be possible to forge: to pass for what another did takes 2¹²⁸ trials, and a pair of
@@ -82,212 +76,6 @@ impl Hasher for DigestHasher {
     }
 }
 
-/// Where a record was read.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    pub partition: &'a Arc<Partition>,
-    pub position: RecordPosition,
-    pub clock: Clock,
-}
-
-/// An event that matched, as alerts will show it; shared by the matches of one event.
-#[derive(Debug)]
-pub struct Occurrence {
-    /// Cluster, auditID, verb, URI, user and time of receipt together: an auditID alone is the
-    /// client's to choose. Without an auditID, the record's own position.
-    pub request: Digest128,
-    pub has_audit_id: bool,
-    /// Whether all is there that the request is known by; of an event that was cut off, the time of
-    /// receipt is not.
-    pub is_known_whole: bool,
-    /// Whose the event is, for the fair bounds of the state operators.
-    pub owner: Owner,
-    /// When it happened, as far as that can be believed; `None` where nobody tells a time.
-    pub time: Option<Timestamp>,
-    /// What the record itself says, for the evidence.
-    pub told: Option<Timestamp>,
-    pub stage: Stage,
-    pub verb: String,
-    pub audit_id: String,
-    pub cluster: Arc<str>,
-    pub cluster_name: String,
-    pub category: Category,
-    pub actor: Actor,
-    pub source_ip: SourceIp,
-    pub user_agent: String,
-    pub object: ObjectId,
-    /// What the event may share with others of its incident.
-    pub traces: Vec<Tie>,
-    /// Where the address is, in words.
-    pub came_from: &'static str,
-    /// Verb, URI and code, on one line.
-    pub excerpt: String,
-    pub partition: Arc<Partition>,
-    pub position: RecordPosition,
-}
-
-impl Occurrence {
-    /// Event time for the state operators' clock.
-    pub fn clock(&self) -> Timestamp {
-        self.time.unwrap_or(Timestamp::UNIX_EPOCH)
-    }
-
-    /// Who did it. The platform does everyone's work, and acts as nobody.
-    pub fn someone(&self) -> Option<Whom> {
-        let acted = |tie: &Tie| matches!(tie.role, Role::Acts | Role::Bears);
-        let known = !self.actor.user.is_empty() && self.traces.iter().any(acted);
-        known.then(|| Whom {
-            user: self.actor.user.clone(),
-            address: self.source_ip.address.clone().unwrap_or_default(),
-        })
-    }
-
-    /// About how many bytes it holds in memory.
-    pub fn held(&self) -> usize {
-        let own = [
-            &self.verb,
-            &self.audit_id,
-            &self.cluster_name,
-            &self.actor.user,
-            &self.user_agent,
-            &self.object.name,
-            &self.object.namespace,
-            &self.excerpt,
-        ];
-        let traces = self.traces.iter();
-        size_of::<Occurrence>()
-            + own.into_iter().map(String::len).sum::<usize>()
-            + self.actor.groups.iter().map(String::len).sum::<usize>()
-            + traces
-                .map(|tie| size_of::<Tie>() + tie.trace.value.len())
-                .sum::<usize>()
-    }
-
-    /// `told` is the time that the record tells.
-    pub(super) fn new(view: &View<'_>, told: Option<Timestamp>, place: Place<'_>) -> Occurrence {
-        let Place {
-            partition,
-            position,
-            clock,
-        } = place;
-        let event = view.event;
-        let text = |field: Field| bounded(&view.field(field).text(), MAX_TEXT);
-        let optional = |field: Field| Some(text(field)).filter(|text| !text.is_empty());
-        let has_audit_id = !event.audit_id.is_empty();
-        let request = request(view, place);
-        let code = event
-            .response_status
-            .as_ref()
-            .map_or(0, |status| status.code);
-        let uri = bounded(&event.request_uri, MAX_EXCERPT);
-        let message = view.line.map_or("", |line| line.message);
-        let excerpt = if !message.is_empty() {
-            // Of a panic, the stack follows its first line.
-            bounded(message.lines().next().unwrap_or_default(), MAX_EXCERPT)
-        } else if code == 0 {
-            format!("{} {uri}", bounded(&event.verb, 64))
-        } else {
-            format!("{} {uri} → {code}", bounded(&event.verb, 64))
-        };
-        Occurrence {
-            request,
-            has_audit_id,
-            is_known_whole: has_audit_id && view.line.is_none() && event.request_received.is_some(),
-            owner: owner(&view.origin.cluster, &event.user.username),
-            time: clock.time(told),
-            told,
-            stage: event.stage,
-            verb: bounded(&event.verb, 64),
-            audit_id: bounded(&event.audit_id, 128),
-            cluster: Arc::clone(&view.origin.cluster),
-            cluster_name: text(Field::ClusterName),
-            category: view.origin.category,
-            actor: Actor {
-                user: text(Field::ActorUser),
-                groups: event
-                    .user
-                    .groups
-                    .iter()
-                    .take(MAX_GROUPS)
-                    .map(|g| bounded(g, MAX_TEXT))
-                    .collect(),
-                impersonated: optional(Field::ActorImpersonated),
-                service_account: optional(Field::ActorServiceAccount),
-            },
-            source_ip: SourceIp {
-                address: optional(Field::SourceIpAddress),
-                network: optional(Field::SourceIpNetwork),
-                class: text(Field::SourceIpClass),
-            },
-            user_agent: text(Field::UserAgent),
-            object: ObjectId {
-                group: text(Field::ObjectGroup),
-                resource: text(Field::ObjectResource),
-                subresource: text(Field::ObjectSubresource),
-                namespace: text(Field::ObjectNs),
-                name: text(Field::ObjectName),
-            },
-            traces: trace::traces(view),
-            came_from: trace::place(view),
-            excerpt,
-            partition: Arc::clone(partition),
-            position,
-        }
-    }
-}
-
-/// See [`Occurrence::request`].
-pub(super) fn request(view: &View<'_>, place: Place<'_>) -> Digest128 {
-    let event = view.event;
-    if event.audit_id.is_empty() {
-        return Digest128::of([
-            place.partition.source.as_bytes(),
-            place.partition.id.as_bytes(),
-            &place.position.chunk.to_le_bytes(),
-            &place.position.offset.to_le_bytes(),
-        ]);
-    }
-    let received = event
-        .request_received
-        .map(|time| time.as_nanosecond())
-        .unwrap_or_default();
-    Digest128::of([
-        view.origin.cluster.as_bytes(),
-        event.audit_id.as_bytes(),
-        event.verb.as_bytes(),
-        event.request_uri.as_bytes(),
-        event.user.username.as_bytes(),
-        &received.to_le_bytes(),
-    ])
-}
-
-/// Stands for cluster and authenticated user.
-pub(super) fn owner(cluster: &str, user: &str) -> Owner {
-    Digest128::of([cluster.as_bytes(), user.as_bytes()]).0 as Owner
-}
-
-/// Bytes of one text of an alert, of an excerpt, and groups of an actor: enough for every honest
-/// event, and a bound on what a hostile one can make us keep.
-const MAX_TEXT: usize = 512;
-const MAX_EXCERPT: usize = 1024;
-const MAX_GROUPS: usize = 64;
-
-/// At most `max` bytes of `text`, cut at a character and marked.
-pub fn bounded(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        text.to_owned()
-    } else {
-        format!("{}…", &text[..text.floor_char_boundary(max)])
-    }
-}
-
-/// Someone, and where they came from; an address that is not known is empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Whom {
-    pub user: String,
-    pub address: String,
-}
-
 /// One detector's match of one event.
 #[derive(Debug, Clone)]
 pub struct Match {
@@ -295,8 +83,8 @@ pub struct Match {
     pub severity: Severity,
     /// Place in the detector's exceptions of the one that covers the event.
     pub exception: Option<u16>,
-    /// Values of the detector's `group_by`.
-    pub group: Vec<String>,
+    /// Stands for the detector and the values of its `group_by`: findings that agree in it are one alert.
+    pub fingerprint: Digest128,
     pub state: StateKey,
     /// Of the habit that the match may be.
     pub habit: Option<Digest128>,

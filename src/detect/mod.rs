@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod load;
 pub mod matches;
 pub mod mutate;
+pub mod occurrence;
 pub mod order;
 pub mod scratch;
 pub mod selftest;

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 use ahash::RandomState;
 
@@ -13,11 +14,16 @@ use super::gate::Gate;
 use super::index::DetectorIndex;
 use super::inventory::Lesson;
 use super::matches::Digest128;
+use super::occurrence::Writer;
+use super::state::first_seen;
 use super::state::recall::Recall;
 use crate::event::{Field, View};
 
 /// Slots of the memory: a power of two. Each is 32 bytes; together they fit a core's cache.
 const SLOTS: usize = 1 << 15;
+
+/// Pairs of detector and cluster whose digest is kept.
+const MAX_SCOPES: usize = 1 << 12;
 
 /// Belongs to one worker thread.
 #[derive(Debug)]
@@ -32,8 +38,11 @@ pub struct Scratch {
     counted: HashMap<Digest128, u64, RandomState>,
     /// Hashes of what needs to be a match once a batch.
     once: HashSet<u64, RandomState>,
+    /// Of detectors and clusters: see [`Scratch::scope`].
+    scopes: HashMap<(DetectorIndex, usize), (Arc<str>, Digest128), RandomState>,
     /// What the batch teaches the inventory, in the order of the records.
     pub(super) lessons: Vec<Lesson>,
+    pub(super) writer: Writer,
     /// The engine that the slots are of.
     engine: u64,
     /// Slots that the last event was counted in.
@@ -70,7 +79,9 @@ impl Scratch {
             counting: Vec::new(),
             counted: HashMap::default(),
             once: HashSet::default(),
+            scopes: HashMap::default(),
             lessons: Vec::new(),
+            writer: Writer::default(),
             engine: 0,
             note: Vec::new(),
             repeats: false,
@@ -85,6 +96,7 @@ impl Scratch {
                 flush(&mut self.slots[at as usize], &mut self.counted);
             }
             self.slots.fill(Slot::default());
+            self.scopes.clear();
             self.engine = engine;
         }
         self.note.clear();
@@ -146,6 +158,22 @@ impl Scratch {
             view.hash_field(*field, &mut hasher);
         }
         hasher.finish()
+    }
+
+    /// Stands for what the detector of this hash, at this place, remembers of the cluster.
+    pub(super) fn scope(
+        &mut self,
+        detector: DetectorIndex,
+        state_hash: u64,
+        cluster: &Arc<str>,
+    ) -> Digest128 {
+        if self.scopes.len() > MAX_SCOPES {
+            self.scopes.clear();
+        }
+        // The name that is kept stays where it is, so that no other is taken for it.
+        let key = (detector, cluster.as_ptr() as usize);
+        let new = || (cluster.clone(), first_seen::scope(state_hash, cluster));
+        self.scopes.entry(key).or_insert_with(new).1
     }
 
     /// Whether the combination was found to be known; then this event of it is counted.

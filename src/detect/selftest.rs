@@ -16,7 +16,8 @@ use super::detector::{Detector, StateSpec};
 use super::engine::Engine;
 use super::inventory::{Lesson, lesson};
 use super::load::merge_tables;
-use super::matches::{Digest128, Match, Place};
+use super::matches::{Digest128, Match};
+use super::occurrence::Place;
 use super::order::{Judge, Learning, Outcome};
 use super::scratch::{Counts, Scratch};
 use super::spec::{Expect, Test};
@@ -238,7 +239,7 @@ impl Case<'_> {
         &self,
         engine: &Engine,
         matches: Vec<Match>,
-    ) -> Result<BTreeSet<Vec<String>>, String> {
+    ) -> Result<BTreeSet<Digest128>, String> {
         let mut judge = Judge::new(Learning::Own);
         judge.count(Counts {
             lessons: self.lessons().to_vec(),
@@ -272,7 +273,7 @@ impl Case<'_> {
             .filter(|(outcome, _)| outcome.is_finding())
             .map(|(_, found)| found)
             .collect();
-        let groups = alerted.iter().map(|found| found.group.clone()).collect();
+        let groups = alerted.iter().map(|found| found.fingerprint).collect();
         match (self.test.expect, alerted.first()) {
             (Expect::Alert, None) => {
                 let seen: Vec<&str> = judged.iter().map(|(outcome, _)| outcome.as_str()).collect();

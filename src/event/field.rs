@@ -237,12 +237,8 @@ pub(super) fn value<'v>(view: &'v View<'_>, field: Field) -> FieldValue<'v> {
             .unwrap_or(&event.user.username)
             .as_ref()
             .into(),
-        Field::SourceIpAddress => owned(view.client().map_or(String::new(), |ip| ip.to_string())),
-        Field::SourceIpNetwork => owned(
-            view.client()
-                .and_then(source_ip::network)
-                .map_or(String::new(), |network| network.to_string()),
-        ),
+        Field::SourceIpAddress => FieldValue::Str(source_ip::address_text(view)),
+        Field::SourceIpNetwork => owned(source_ip::network_text(view)),
         Field::SourceIpClass => source_ip::Class::of(view.client()).as_str().into(),
         Field::SourceIpChain => borrowed(&event.source_ips),
         Field::ObjectGroup => object.api_group.as_ref().into(),

@@ -3,6 +3,7 @@
 //! `sourceIPs` is the proxy chain: what stands before the client's own address the client may have
 //! sent itself (`X-Forwarded-For`, `X-Real-Ip`). AKS appends its own hop.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -85,6 +86,37 @@ pub(super) fn network(address: IpAddr) -> Option<IpNet> {
         .map(|network| network.trunc())
 }
 
+/// The client's address as text; empty where none is known.
+pub(super) fn address_text<'v>(view: &'v View<'_>) -> Cow<'v, str> {
+    match view.located() {
+        None => Cow::Borrowed(""),
+        // An IPv4 address is only read where it is written as it would be here.
+        Some((place, IpAddr::V4(_))) if is_plain(&view.event.source_ips[place]) => {
+            Cow::Borrowed(&view.event.source_ips[place])
+        }
+        Some((_, address)) => Cow::Owned(address.to_string()),
+    }
+}
+
+fn is_plain(address: &str) -> bool {
+    address
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+/// The client's [`network`] as text; empty where no address is known.
+pub(super) fn network_text(view: &View<'_>) -> String {
+    match view.client() {
+        None => String::new(),
+        Some(IpAddr::V4(_)) => {
+            let address = address_text(view);
+            let (network, _) = address.rsplit_once('.').unwrap_or_default();
+            format!("{network}.0/24")
+        }
+        Some(address) => network(address).map_or(String::new(), |network| network.to_string()),
+    }
+}
+
 pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
     let client = view.client();
     let class = Class::of(client);
@@ -133,6 +165,7 @@ pub(super) fn facts(view: &View<'_>, facts: &mut FactSet) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{AuditEvent, Category, Origin, Site};
 
     #[test]
     fn classes_cover_the_special_ranges() {
@@ -157,6 +190,43 @@ mod tests {
             assert_eq!(Class::of(Some(parsed)).as_str(), class, "{address}");
         }
         assert_eq!(Class::of(None), Class::Unknown);
+    }
+
+    #[test]
+    fn an_address_is_told_as_it_would_be_written() {
+        for text in [
+            "203.0.113.77",
+            " 203.0.113.77\t",
+            "::ffff:203.0.113.77",
+            "::FFFF:cb00:714d",
+            "203.0.113.077",
+            "203.0.113",
+            "2001:DB8:0:1::9",
+            "",
+            "x",
+        ] {
+            let event = AuditEvent {
+                source_ips: vec![text.into()],
+                ..AuditEvent::default()
+            };
+            let origin = Origin {
+                cluster: "c".into(),
+                category: Category::KubeAudit,
+                time: None,
+            };
+            let site = Site::default();
+            let view = View::new(&event, &origin, &site);
+            let address = text.trim().parse::<IpAddr>();
+            let address = address.ok().map(|address| address.to_canonical());
+            let written = |text: Option<String>| text.unwrap_or_default();
+            assert_eq!(
+                address_text(&view),
+                written(address.map(|address| address.to_string())),
+                "{text:?}"
+            );
+            let network = address.and_then(network).map(|network| network.to_string());
+            assert_eq!(network_text(&view), written(network), "{text:?}");
+        }
     }
 
     #[test]

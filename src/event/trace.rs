@@ -88,6 +88,68 @@ pub struct Tie {
     pub role: Role,
 }
 
+/// A [`Tie`], borrowed; in the same order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TieRef<'t> {
+    pub kind: TraceKind,
+    pub value: &'t str,
+    pub role: Role,
+}
+
+impl From<TieRef<'_>> for Tie {
+    fn from(TieRef { kind, value, role }: TieRef<'_>) -> Tie {
+        let value = value.to_owned();
+        Tie {
+            trace: Trace { kind, value },
+            role,
+        }
+    }
+}
+
+/// The ties of one event: in order, each once, their values in one piece of memory.
+#[derive(Debug, Default)]
+pub struct Ties {
+    text: Box<str>,
+    list: Box<[Kept]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    kind: TraceKind,
+    role: Role,
+    /// Where the value lies in the text.
+    range: [u32; 2],
+}
+
+impl Kept {
+    fn tie<'t>(&self, text: &'t str) -> TieRef<'t> {
+        let [start, end] = self.range.map(|at| at as usize);
+        TieRef {
+            kind: self.kind,
+            value: &text[start..end],
+            role: self.role,
+        }
+    }
+}
+
+impl Ties {
+    pub fn iter(&self) -> impl Iterator<Item = TieRef<'_>> {
+        self.list.iter().map(|kept| kept.tie(&self.text))
+    }
+
+    /// Bytes beside the value itself.
+    pub fn held(&self) -> usize {
+        self.text.len() + size_of_val(&*self.list)
+    }
+}
+
+/// Puts [`Ties`] together; one that is used again needs no memory of its own.
+#[derive(Debug, Default)]
+pub struct Writer {
+    text: String,
+    list: Vec<Kept>,
+}
+
 /// Bytes of one value; longer ones are told apart by their beginning and length.
 const MAX_VALUE: usize = 300;
 
@@ -111,56 +173,65 @@ pub fn place(view: &View<'_>) -> &'static str {
 
 /// The traces of an event. A request by the platform itself leaves none, but of a secret that it fills
 /// because somebody asked for a token in one.
-pub fn traces(view: &View<'_>) -> Vec<Tie> {
-    let mut ties = Vec::new();
-    let mut traces = Traces(&mut ties);
+pub fn traces(view: &View<'_>, traces: &mut Writer) {
     if view.is(Fact::ActorPlatform) {
         if view.resource() == "secrets" && matches!(view.event.verb.as_ref(), "update" | "patch") {
-            object(Role::Made, view, &mut traces);
+            object(Role::Made, view, traces);
         }
-        return ties;
+        return;
     }
-    actor_traces(view, &mut traces);
-    object_traces(view, &mut traces);
-    ties.sort();
-    ties.dedup();
-    ties
+    actor_traces(view, traces);
+    object_traces(view, traces);
 }
 
-struct Traces<'t>(&'t mut Vec<Tie>);
-
-impl Traces<'_> {
-    fn add(&mut self, role: Role, kind: TraceKind, value: impl Into<String>) {
-        let mut value = value.into();
-        if value.is_empty() {
+impl Writer {
+    /// The parts, one behind the other, are the value; an empty one is no trace.
+    pub fn add(&mut self, role: Role, kind: TraceKind, parts: &[&str]) {
+        let start = self.text.len();
+        self.text.extend(parts.iter().copied());
+        let length = self.text.len() - start;
+        if length == 0 {
             return;
         }
-        if value.len() > MAX_VALUE {
-            let length = value.len();
-            value.truncate(value.floor_char_boundary(MAX_VALUE));
-            value.push_str(&format!("… ({length})"));
+        if length > MAX_VALUE {
+            let kept = self.text[start..].floor_char_boundary(MAX_VALUE);
+            self.text.truncate(start + kept);
+            self.text.push_str(&format!("… ({length})"));
         }
-        let trace = Trace { kind, value };
-        self.0.push(Tie { trace, role });
+        // Of a few values there are a few thousand bytes at most.
+        let range = [start as u32, self.text.len() as u32];
+        self.list.push(Kept { kind, role, range });
     }
 
     fn account(&mut self, role: Role, namespace: &str, name: &str) {
         if !namespace.is_empty() && !name.is_empty() {
-            self.add(
-                role,
-                TraceKind::Identity,
-                format!("system:serviceaccount:{namespace}:{name}"),
-            );
+            let account = ["system:serviceaccount:", namespace, ":", name];
+            self.add(role, TraceKind::Identity, &account);
         }
+    }
+
+    /// What was added, in order and each once; the writer is as new.
+    pub fn finish(&mut self) -> Ties {
+        let Writer { text, list } = self;
+        list.sort_unstable_by(|a, b| a.tie(text).cmp(&b.tie(text)));
+        list.dedup_by(|a, b| a.tie(text) == b.tie(text));
+        let ties = Ties {
+            text: text.as_str().into(),
+            list: list.as_slice().into(),
+        };
+        text.clear();
+        list.clear();
+        ties
     }
 }
 
-fn actor_traces(view: &View<'_>, traces: &mut Traces<'_>) {
+fn actor_traces(view: &View<'_>, traces: &mut Writer) {
     let event = view.event;
     let user = event.user.username.as_ref();
     let kind = Kind::of(user);
     let client = view.client();
-    let address = client.map_or(String::new(), |address| address.to_string());
+    let address = view.field(Field::SourceIpAddress);
+    let address = address.text();
     let foreign = Class::of(client) == Class::Public
         && !view.is(Fact::SourceIpTrusted)
         && !view.is(Fact::SourceIpNode);
@@ -177,77 +248,79 @@ fn actor_traces(view: &View<'_>, traces: &mut Traces<'_>) {
     match kind {
         // Whoever has no identity is known by the address alone.
         Kind::Anonymous if foreign => {
-            traces.add(Role::Acts, TraceKind::Address, address.clone());
+            traces.add(Role::Acts, TraceKind::Address, &[&address]);
         }
         Kind::Anonymous if address.is_empty() => {}
         Kind::Anonymous | Kind::StaticAdmin | Kind::Aks | Kind::ControlPlane => {
             traces.add(
                 Role::Acts,
                 TraceKind::SharedIdentity,
-                format!("{user} from {address}"),
+                &[user, " from ", &address],
             );
         }
         Kind::ServiceAccount | Kind::Node | Kind::User if view.is(Fact::ActorDeployer) => {
             traces.add(
                 Role::Acts,
                 TraceKind::SharedIdentity,
-                format!("{user} from {address}"),
+                &[user, " from ", &address],
             );
         }
         Kind::ServiceAccount if foreign && extra("credential-id").is_some() => {
-            traces.add(Role::Bears, TraceKind::Identity, user);
+            traces.add(Role::Bears, TraceKind::Identity, &[user]);
         }
         // Whoever stole a credential uses it from elsewhere, while its owner goes on working.
         Kind::User if foreign && view.is(Fact::SourceIpUntrusted) => {
-            traces.add(Role::Bears, TraceKind::Identity, user);
-            traces.add(Role::Acts, TraceKind::Identity, from_outside(user));
+            traces.add(Role::Bears, TraceKind::Identity, &[user]);
+            traces.add(Role::Acts, TraceKind::Identity, &from_outside(user));
         }
         Kind::ServiceAccount | Kind::Node | Kind::User => {
-            traces.add(Role::Acts, TraceKind::Identity, user);
+            traces.add(Role::Acts, TraceKind::Identity, &[user]);
         }
     }
     if foreign && view.is(Fact::SourceIpUntrusted) && kind != Kind::Anonymous {
         traces.add(
             Role::Acts,
             TraceKind::Address,
-            format!("{address} with {}", event.user_agent),
+            &[&address, " with ", &event.user_agent],
         );
     }
     // The local administrator's certificate is everyone's who ever fetched it.
     if matches!(kind, Kind::ServiceAccount | Kind::User | Kind::Node)
         && let Some(credential) = extra("credential-id")
     {
-        traces.add(Role::Acts, TraceKind::Credential, credential);
+        traces.add(Role::Acts, TraceKind::Credential, &[credential]);
     }
     if let Some((namespace, _)) = actor::service_account(user) {
-        let secret = ["manual", "autogenerated"].iter().find_map(|how| {
-            let wanted = format!("authentication.k8s.io/legacy-token-{how}-secret");
-            event.annotation(&wanted)
-        });
+        let secret = [
+            "authentication.k8s.io/legacy-token-manual-secret",
+            "authentication.k8s.io/legacy-token-autogenerated-secret",
+        ]
+        .into_iter()
+        .find_map(|wanted| event.annotation(wanted));
         let pod = extra("pod-name");
         if let Some(pod) = pod {
             let kind = match foreign && view.is(Fact::SourceIpUntrusted) {
                 true => TraceKind::CarriedOff,
                 false => TraceKind::Pod,
             };
-            traces.add(Role::Acts, kind, format!("{namespace}/{pod}"));
+            traces.add(Role::Acts, kind, &[namespace, "/", pod]);
         }
         // A token that never expires is known by the secret that it lies in.
         if let Some(secret) = secret {
             traces.add(
                 Role::Bears,
                 TraceKind::Object,
-                format!("secrets {namespace}/{secret}"),
+                &["secrets ", namespace, "/", secret],
             );
         }
         // Where the log tells of neither, it may be either.
         if pod.is_some() || secret.is_none() && extra("credential-id").is_none() {
-            traces.add(Role::Bears, TraceKind::Identity, in_a_pod(user));
+            traces.add(Role::Bears, TraceKind::Identity, &in_a_pod(user));
         }
     }
 }
 
-fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
+fn object_traces(view: &View<'_>, traces: &mut Writer) {
     let event = view.event;
     let verb = event.verb.as_ref();
     let writes = matches!(verb, "create" | "update" | "patch" | "delete");
@@ -259,7 +332,7 @@ fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
     let issued = "authentication.kubernetes.io/issued-credential-id";
     let credential = event.annotation(issued);
     if let Some(credential) = credential {
-        traces.add(Role::Made, TraceKind::Credential, credential);
+        traces.add(Role::Made, TraceKind::Credential, &[credential]);
     }
     match (view.resource(), view.subresource()) {
         ("serviceaccounts", "") if writes => traces.account(role, namespace, name),
@@ -282,7 +355,7 @@ fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
         ("certificatesigningrequests", _) if writes => {
             let subject = view.field(Field::CsrSubject);
             if let Some(name) = common_name(&subject.text()) {
-                traces.add(Role::Made, TraceKind::Identity, name);
+                traces.add(Role::Made, TraceKind::Identity, &[name]);
             }
             object(role, view, traces);
         }
@@ -301,42 +374,42 @@ fn object_traces(view: &View<'_>, traces: &mut Traces<'_>) {
         let account = account.text();
         if account != "default" && !account.is_empty() && !namespace.is_empty() {
             let account = format!("system:serviceaccount:{namespace}:{account}");
-            traces.add(Role::Took, TraceKind::Identity, in_a_pod(&account));
+            traces.add(Role::Took, TraceKind::Identity, &in_a_pod(&account));
         }
     }
 }
 
 /// An account as the pods have it that run as it: who runs one has no other token of the account.
-fn in_a_pod(account: &str) -> String {
-    format!("{account} in a pod")
+fn in_a_pod(account: &str) -> [&str; 2] {
+    [account, " in a pod"]
 }
 
 /// A person, as they come from outside the trusted networks.
-fn from_outside(user: &str) -> String {
-    format!("{user} from outside")
+fn from_outside(user: &str) -> [&str; 2] {
+    [user, " from outside"]
 }
 
-fn pod(role: Role, namespace: &str, name: &str, traces: &mut Traces<'_>) {
+fn pod(role: Role, namespace: &str, name: &str, traces: &mut Writer) {
     if !namespace.is_empty() && !name.is_empty() {
         for kind in [TraceKind::Pod, TraceKind::CarriedOff] {
-            traces.add(role, kind, format!("{namespace}/{name}"));
+            traces.add(role, kind, &[namespace, "/", name]);
         }
     }
 }
 
-fn object(role: Role, view: &View<'_>, traces: &mut Traces<'_>) {
+fn object(role: Role, view: &View<'_>, traces: &mut Writer) {
     let (resource, namespace, name) = (view.resource(), view.namespace(), view.name());
     if !name.is_empty() {
         traces.add(
             role,
             TraceKind::Object,
-            format!("{resource} {namespace}/{name}"),
+            &[resource, " ", namespace, "/", name],
         );
     }
 }
 
 /// Those whom a binding empowers, where it is a few.
-fn subjects(view: &View<'_>, traces: &mut Traces<'_>) {
+fn subjects(view: &View<'_>, traces: &mut Writer) {
     let FieldValue::List(subjects) = view.field(Field::BindingSubjects) else {
         return;
     };
@@ -346,7 +419,7 @@ fn subjects(view: &View<'_>, traces: &mut Traces<'_>) {
     for subject in &subjects {
         if let Some(user) = subject.strip_prefix("User:") {
             if Kind::of(user) == Kind::User {
-                traces.add(Role::Made, TraceKind::Identity, user);
+                traces.add(Role::Made, TraceKind::Identity, &[user]);
             }
         } else if let Some((namespace, name)) = subject
             .strip_prefix("ServiceAccount:")
@@ -397,9 +470,11 @@ mod tests {
             category: Category::KubeAudit,
             time: None,
         };
-        traces(&View::new(event, &origin, site))
-            .iter()
-            .map(|Tie { trace, role }| format!("{role:?} {:?} {}", trace.kind, trace.value))
+        let mut writer = Writer::default();
+        traces(&View::new(event, &origin, site), &mut writer);
+        let ties = writer.finish();
+        ties.iter()
+            .map(|TieRef { kind, value, role }| format!("{role:?} {kind:?} {value}"))
             .collect()
     }
 

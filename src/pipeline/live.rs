@@ -368,7 +368,7 @@ impl Judging {
                     source: format!("{}/{}", done.partition.source, done.partition.id),
                     position: format!("{}#{}", position.chunk, position.offset),
                     reason: Damage::Defect.as_str().to_owned(),
-                    raw: redact::redact(&occurrence.excerpt).into_owned().into(),
+                    raw: redact::redact(occurrence.excerpt()).into_owned().into(),
                 });
             }
         }

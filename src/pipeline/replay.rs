@@ -18,7 +18,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::tally::Tally;
 use super::work::{Output, Task, Worker};
 use crate::decode::{Payload, decode};
-use crate::detect::matches::{Match, Occurrence};
+use crate::detect::matches::Match;
+use crate::detect::occurrence::Occurrence;
 use crate::detect::order::{Judge, Judgement};
 use crate::detect::state::recall::Recall;
 use crate::event::Stage;
@@ -526,7 +527,7 @@ impl Ord for Waiting {
             let occurrence = &waiting.occurrence;
             (
                 &occurrence.cluster,
-                &occurrence.audit_id,
+                occurrence.audit_id(),
                 occurrence.stage,
                 waiting.arrival,
             )

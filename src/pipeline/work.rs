@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::tally::Tally;
 use crate::alert::redact;
 use crate::decode::{Damage, Decoder, Payload, Receiver, Record, RecordPosition, Repeat};
-use crate::detect::matches::Place;
+use crate::detect::occurrence::Place;
 use crate::detect::scratch::Counts;
 use crate::detect::state::recall::Recall;
 use crate::detect::{Engine, Match, Scratch};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lanner::decode::RecordPosition;
 use lanner::detect::inventory::{Inventory, lesson};
-use lanner::detect::matches::Place;
+use lanner::detect::occurrence::Place;
 use lanner::event::{
     AuditEvent, Body, Category, Level, ObjectRef, Origin, ResponseStatus, Site, Stage, User, View,
 };

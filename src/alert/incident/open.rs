@@ -12,7 +12,8 @@ use super::state::Finding;
 use super::steps::{Kept, StepKey, once};
 use super::{Incident, SCHEMA, Step, account};
 use crate::alert::{Severity, Status};
-use crate::detect::matches::{Digest128, Occurrence};
+use crate::detect::matches::Digest128;
+use crate::detect::occurrence::Occurrence;
 use crate::detect::techniques;
 use crate::event::trace::{Role, Trace, TraceKind};
 
@@ -60,7 +61,7 @@ impl Open {
     pub fn new(occurrence: &Occurrence) -> Open {
         Open {
             cluster: occurrence.cluster.to_string(),
-            cluster_name: occurrence.cluster_name.clone(),
+            cluster_name: occurrence.cluster_name().to_owned(),
             links: Links::default(),
             steps: BTreeMap::new(),
             beyond: 0,

@@ -23,7 +23,7 @@ impl StepKey {
     pub fn of(finding: &Finding<'_>) -> StepKey {
         StepKey {
             fingerprint: finding.fingerprint.0,
-            actor: finding.found.occurrence.actor.user.clone(),
+            actor: finding.found.occurrence.user().to_owned(),
         }
     }
 }
@@ -56,7 +56,7 @@ impl Kept {
 
     pub fn new(finding: &Finding<'_>) -> Kept {
         let request = request(finding);
-        let audit_id = finding.found.occurrence.audit_id.clone();
+        let audit_id = finding.found.occurrence.audit_id().to_owned();
         Kept {
             shown: request,
             requests: vec![(request, audit_id)],
@@ -78,7 +78,7 @@ impl Kept {
         self.step.count += 1;
         self.step.first_seen = [before, time].into_iter().flatten().min();
         self.step.last_seen = self.step.last_seen.max(time);
-        self.keep(request, || finding.found.occurrence.audit_id.clone());
+        self.keep(request, || finding.found.occurrence.audit_id().to_owned());
         self.step.first_seen != before
     }
 
@@ -130,14 +130,14 @@ fn step(finding: &Finding<'_>) -> Step {
         kind: alert.detector.kind,
         severity: found.severity,
         summary: short(&found.summary),
-        actor: occurrence.actor.user.clone(),
-        impersonated: occurrence.actor.impersonated.clone(),
-        source_ip: occurrence.source_ip.clone(),
+        actor: occurrence.user().to_owned(),
+        impersonated: occurrence.impersonated().map(str::to_owned),
+        source_ip: occurrence.source_ip(),
         place: occurrence.came_from.to_owned(),
-        user_agent: short(&occurrence.user_agent),
+        user_agent: short(occurrence.user_agent()),
         object: crate::alert::ObjectId {
-            name: short(&occurrence.object.name),
-            ..occurrence.object.clone()
+            name: short(occurrence.object().name),
+            ..occurrence.object().into()
         },
         tactics: once(tactics),
         attack: alert.attack.to_vec(),

@@ -6,14 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::alert::group::{Cause, Groups, alert_of};
-use crate::decode::RecordPosition;
 use crate::detect::Outcome;
-use crate::detect::matches::{Digest128, Match, Occurrence, StateKey, Whom};
+use crate::detect::matches::{Digest128, Match, StateKey};
+use crate::detect::occurrence::{Occurrence, Whom, Word};
 use crate::detect::order::{Judge, Judgement, Learning};
 use crate::detect::{Detector, Engine, load};
-use crate::event::trace::{Role, Tie, TraceKind};
-use crate::event::{Category, Stage};
-use crate::source::Partition;
+use crate::event::trace::{Role, TraceKind};
+use crate::event::{AuditEvent, Stage, User};
 
 const BEGIN: i64 = 1_790_000_000;
 const HOUR: i64 = 3_600;
@@ -42,6 +41,11 @@ fn judgement(
     tied(detectors, id, user, seconds, &ties)
 }
 
+/// The alert of a detector's findings that agree in `group`.
+fn fingerprint_of(id: &str, group: &str) -> Digest128 {
+    Digest128::of([id.as_bytes(), group.as_bytes()])
+}
+
 fn tied(
     detectors: &[Detector],
     id: &str,
@@ -50,57 +54,26 @@ fn tied(
     traces: &[(Role, TraceKind, &str)],
 ) -> Judgement {
     let time = Timestamp::from_second(BEGIN + seconds).expect("a time");
-    let traces = traces
-        .iter()
-        .map(|(role, kind, value)| Tie {
-            trace: Trace {
-                kind: *kind,
-                value: (*value).to_owned(),
-            },
-            role: *role,
-        })
-        .collect();
     let audit_id = format!("{id} {user} {seconds}");
-    let occurrence = Occurrence {
-        request: Digest128::of([audit_id.as_bytes()]),
-        has_audit_id: true,
-        is_known_whole: true,
-        owner: 0,
-        time: Some(time),
-        told: Some(time),
+    let event = AuditEvent {
+        audit_id: audit_id.as_str().into(),
         stage: Stage::ResponseComplete,
-        verb: "get".to_owned(),
-        audit_id,
-        cluster: "/c".into(),
-        cluster_name: "c".to_owned(),
-        category: Category::KubeAudit,
-        actor: Actor {
-            user: user.to_owned(),
-            ..Actor::default()
+        verb: "get".into(),
+        user: User {
+            username: user.into(),
+            ..User::default()
         },
-        source_ip: SourceIp {
-            address: Some("203.0.113.9".to_owned()),
-            ..SourceIp::default()
-        },
-        user_agent: "curl".to_owned(),
-        object: ObjectId::default(),
-        traces,
-        came_from: "outside the trusted networks",
-        excerpt: String::new(),
-        partition: Arc::new(Partition {
-            source: "s".into(),
-            id: "0".into(),
-        }),
-        position: RecordPosition {
-            chunk: 0,
-            offset: 0,
-        },
+        source_ips: vec!["203.0.113.9".into()],
+        user_agent: "curl".into(),
+        ..AuditEvent::default()
     };
+    let mut occurrence = Occurrence::tied(&event, "/c", time, traces);
+    occurrence.came_from = "outside the trusted networks";
     let found = Match {
         detector: index(detectors, id),
         severity: Severity::High,
         exception: None,
-        group: vec![user.to_owned()],
+        fingerprint: fingerprint_of(id, user),
         habit: None,
         usual: false,
         state: StateKey::None,
@@ -170,8 +143,8 @@ fn everyday_work_joins_by_the_object_only() {
     let mut incidents = Incidents::default();
     let web = |found: &mut Match, name: &str| {
         let occurrence = Arc::get_mut(&mut found.occurrence).expect("nobody else has it");
-        occurrence.object.resource = "deployments".to_owned();
-        occurrence.object.name = name.to_owned();
+        occurrence.set(Word::Resource, "deployments");
+        occurrence.set(Word::Name, name);
     };
     let mut grave = judgement(&detectors, "pod-privileged", "eve", 0, &[EVE]);
     web(&mut grave.found, "web");
@@ -186,7 +159,7 @@ fn everyday_work_joins_by_the_object_only() {
         (65, Severity::Low, true, "other", &[EVE, address], true),
     ] {
         let mut next = judgement(&detectors, "port-forward", "eve", seconds, traces);
-        next.found.group = vec![seconds.to_string()];
+        next.found.fingerprint = fingerprint_of("port-forward", &seconds.to_string());
         next.found.severity = severity;
         next.found.usual = usual;
         web(&mut next.found, object);
@@ -235,7 +208,7 @@ fn what_was_found_of_the_actor_on_an_earlier_day_is_usual() {
         let judgement = judgement(&engine.detectors, id, user, hours * HOUR, &[EVE]);
         let mut found = judgement.found;
         let occurrence = Arc::get_mut(&mut found.occurrence).expect("it is new");
-        occurrence.user_agent = agent.to_owned();
+        occurrence.set(Word::UserAgent, agent);
         found.severity = severity;
         let judged = judge.judge(&engine, found);
         assert_eq!(judged.outcome, Outcome::Alert);
@@ -599,7 +572,7 @@ fn another_actor_in_an_open_alert_is_news() {
     let mut causes = Vec::new();
     for (user, seconds) in [("ci", 0), ("ci", 9), ("eve", 20), ("ci", 30), ("eve", 40)] {
         let mut judgement = judgement(&engine.detectors, "pod-exec", user, seconds, &[EVE]);
-        judgement.found.group = vec!["the same object".to_owned()];
+        judgement.found.fingerprint = fingerprint_of("pod-exec", "the same object");
         let now = judgement.found.occurrence.clock();
         causes.push(
             groups
@@ -623,7 +596,7 @@ fn alerts_without_number_close_to_make_room_and_are_counted() {
     let (mut told, mut closed) = (0, 0);
     for number in 0..count {
         let mut judgement = judgement(&engine.detectors, "pod-exec", "eve", number / 1000, &[]);
-        judgement.found.group = vec![number.to_string()];
+        judgement.found.fingerprint = fingerprint_of("pod-exec", &number.to_string());
         let now = judgement.found.occurrence.clock();
         let added = groups.add(&engine, &judgement, now, SignedDuration::MAX);
         told += i64::from(added.cause.is_some());
@@ -718,7 +691,7 @@ proptest! {
                     next.found.usual = minutes % 2 == 0;
                 }
                 let occurrence = Arc::get_mut(&mut next.found.occurrence).expect("it is new");
-                occurrence.object.name = NAMES[(minutes % 5) as usize].to_owned();
+                occurrence.set(Word::Name, NAMES[(minutes % 5) as usize]);
                 next
             })
             .collect();

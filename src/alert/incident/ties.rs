@@ -3,8 +3,9 @@
 //! [`super::state`] joins findings that share a tie.
 
 use super::state::Finding;
-use crate::alert::{ObjectId, Severity};
-use crate::detect::matches::{Digest128, StateKey, Whom};
+use crate::alert::Severity;
+use crate::detect::matches::{Digest128, StateKey};
+use crate::detect::occurrence::Whom;
 use crate::event::trace::{Role, Tie, Trace, TraceKind};
 
 /// What ties a finding to others. What nobody is woken for is tied by who did it from where only, and
@@ -14,7 +15,7 @@ use crate::event::trace::{Role, Tie, Trace, TraceKind};
 /// the same place besides, and by a foreign address.
 pub(super) fn joining(finding: &Finding<'_>) -> Vec<Tie> {
     let occurrence = &finding.found.occurrence;
-    let user = &occurrence.actor.user;
+    let user = occurrence.user();
     let told = finding.found.severity >= Severity::Medium;
     let usual = finding.found.usual && !told;
     let joins = |kind: TraceKind| match kind {
@@ -23,10 +24,9 @@ pub(super) fn joining(finding: &Finding<'_>) -> Vec<Tie> {
         _ => told,
     };
     let mut joining: Vec<Tie> = occurrence
-        .traces
-        .iter()
-        .filter(|tie| joins(tie.trace.kind))
-        .cloned()
+        .ties()
+        .filter(|tie| joins(tie.kind))
+        .map(Tie::from)
         .collect();
     let acts = |kind, value| Tie {
         trace: Trace { kind, value },
@@ -42,7 +42,7 @@ pub(super) fn joining(finding: &Finding<'_>) -> Vec<Tie> {
             joining.extend(from(&whom));
         }
         let Whom { user, address } = whom;
-        let object = &occurrence.object;
+        let object = occurrence.object();
         // Which of many objects was one too many is chance.
         let of_many = matches!(
             finding.found.state,
@@ -52,15 +52,10 @@ pub(super) fn joining(finding: &Finding<'_>) -> Vec<Tie> {
             }
         );
         if (usual || told) && !of_many && !object.name.is_empty() {
-            let ObjectId {
-                resource,
-                namespace,
-                name,
-                ..
-            } = object;
+            let (kind, namespace, name) = (object.resource, object.namespace, object.name);
             joining.push(acts(
                 TraceKind::Object,
-                format!("{resource} {namespace}/{name} by {user} from {address}"),
+                format!("{kind} {namespace}/{name} by {user} from {address}"),
             ));
         }
     }

@@ -144,7 +144,7 @@ impl Observer for Found<'_> {
             .add(self.engine, &judgement, time, SignedDuration::MAX);
         self.findings.push(Finding {
             cluster: alert.cluster,
-            audit_id: occurrence.audit_id.clone(),
+            audit_id: occurrence.audit_id().to_owned(),
             kind: alert.detector.kind,
             severity: alert.severity,
             time,

@@ -13,7 +13,7 @@ use super::object::{Content, Key, Kind};
 use super::shelf::IMPORTED;
 use super::state::{Entry, Inventory};
 use crate::decode::RecordPosition;
-use crate::detect::matches::Place;
+use crate::detect::occurrence::Place;
 use crate::event::clock::Clock;
 use crate::event::{
     AuditEvent, Body, Category, Level, ObjectRef, Origin, ResponseStatus, Site, Stage, View,

@@ -10,7 +10,7 @@ use super::state::Inventory;
 use super::{effect, lesson::Lesson};
 use crate::alert::Severity;
 use crate::detect::Detector;
-use crate::detect::matches::Occurrence;
+use crate::detect::occurrence::Occurrence;
 use crate::event::fact::{Bits, FactSet};
 use crate::event::{Fact, Truth, View};
 
@@ -92,13 +92,13 @@ impl Inventory {
     /// The facts among `wanted`, of the event behind `occurrence`.
     pub fn facts(&self, wanted: &Bits, occurrence: &Occurrence, query: &Query) -> FactSet {
         let mut facts = FactSet::default();
-        let object = &occurrence.object;
+        let object = occurrence.object();
         let at = occurrence.clock().as_millisecond();
         for fact in wanted.iter() {
             let effect = || self.effect_of(occurrence.request.0);
             let truth = match fact {
                 Fact::KnownPodPrivileged if object.resource == "pods" => {
-                    self.pod_privileged(&occurrence.cluster, &object.namespace, &object.name, at)
+                    self.pod_privileged(&occurrence.cluster, object.namespace, object.name, at)
                 }
                 Fact::KnownPodPrivileged => Truth::False,
                 Fact::KnownUnchanged => effect().is_some_and(|effect| effect.unchanged).into(),
@@ -132,10 +132,10 @@ impl Inventory {
     }
 
     fn namespace_of(&self, occurrence: &Occurrence) -> Option<(u32, Key, &Namespace)> {
-        let object = &occurrence.object;
-        let name = match object.resource.as_str() {
-            "namespaces" => &object.name,
-            _ => &object.namespace,
+        let object = occurrence.object();
+        let name = match object.resource {
+            "namespaces" => object.name,
+            _ => object.namespace,
         };
         let cluster = self.number(&occurrence.cluster)?;
         let key = Key::new(Kind::Namespace, "", name);
@@ -154,9 +154,9 @@ impl Inventory {
     }
 
     fn without_policy(&self, occurrence: &Occurrence) -> Truth {
-        let object = &occurrence.object;
+        let object = occurrence.object();
         if let Some(cluster) = self.number(&occurrence.cluster) {
-            let mut policies = self.of_kind(cluster, Kind::Policy, &object.namespace);
+            let mut policies = self.of_kind(cluster, Kind::Policy, object.namespace);
             if policies.any(|(_, entry)| !entry.gone) {
                 return Truth::False;
             }
@@ -171,23 +171,23 @@ impl Inventory {
 
     /// The grant that the request uses, if its actor gave itself the right for it.
     pub fn grant_used(&self, occurrence: &Occurrence, query: &Query) -> Option<&Grant> {
-        let object = &occurrence.object;
-        let name = match (occurrence.verb.as_str(), object.subresource.as_str()) {
+        let object = occurrence.object();
+        let name = match (occurrence.verb(), object.subresource) {
             // The name of what is made is in the body, which authorization does not see.
             ("create", "") => "",
-            _ => &object.name,
+            _ => object.name,
         };
         self.grants.used(&Use {
             cluster: &occurrence.cluster,
-            user: &occurrence.actor.user,
-            impersonated: occurrence.actor.impersonated.as_deref(),
-            address: occurrence.source_ip.address.as_deref().unwrap_or_default(),
-            namespace: &object.namespace,
+            user: occurrence.user(),
+            impersonated: occurrence.impersonated(),
+            address: occurrence.address().unwrap_or_default(),
+            namespace: object.namespace,
             request: Request::Resource {
-                verb: &occurrence.verb,
-                group: &object.group,
-                resource: &object.resource,
-                subresource: &object.subresource,
+                verb: occurrence.verb(),
+                group: object.group,
+                resource: object.resource,
+                subresource: object.subresource,
                 name,
             },
             by: &query.by,
@@ -197,7 +197,7 @@ impl Inventory {
 
     /// What a person should hear of the facts that made a finding.
     pub fn explain(&self, wanted: &Bits, occurrence: &Occurrence, query: &Query) -> Option<String> {
-        let object = &occurrence.object;
+        let object = occurrence.object();
         if wanted.contains(Fact::KnownSelfGrantedUse)
             && let Some(grant) = self.grant_used(occurrence, query)
         {
@@ -221,7 +221,7 @@ impl Inventory {
         }
         if wanted.contains(Fact::KnownPodPrivileged) && object.resource == "pods" {
             let at = occurrence.clock().as_millisecond();
-            let pod = self.pod(&occurrence.cluster, &object.namespace, &object.name, at)?;
+            let pod = self.pod(&occurrence.cluster, object.namespace, object.name, at)?;
             return (pod.0 != 0).then(|| format!("The pod is known to be so: {}.", pod.words()));
         }
         None
@@ -242,14 +242,14 @@ pub fn concerns(lesson: &Lesson, occurrence: &Occurrence) -> bool {
     }
     match lesson.key.kind {
         Kind::Pod => {
-            *lesson.key.namespace == *occurrence.object.namespace
-                && *lesson.key.name == *occurrence.object.name
+            *lesson.key.namespace == *occurrence.object().namespace
+                && *lesson.key.name == *occurrence.object().name
         }
         Kind::Role | Kind::Binding => {
             at - lesson.at <= LINKED_MILLIS
                 && lesson.actor.as_ref().is_some_and(|author| {
-                    *author.user == *occurrence.actor.user
-                        || Some(&*author.address) == occurrence.source_ip.address.as_deref()
+                    *author.user == *occurrence.user()
+                        || Some(&*author.address) == occurrence.address()
                 })
         }
         _ => false,

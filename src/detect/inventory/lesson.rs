@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::object::{self, Content, Key, Kind, Pod};
-use crate::detect::matches::{self, Place};
+use crate::detect::occurrence::{self, Place};
 use crate::event::object::is_delta;
 use crate::event::{AuditEvent, Fact, Json, Object, Stage, View};
 
@@ -128,8 +128,8 @@ pub fn read(view: &View<'_>, place: Place<'_>, out: &mut Vec<Lesson>) {
     let Some(time) = event.time().or(view.origin.time) else {
         return;
     };
-    let owner = matches::owner(&view.origin.cluster, &event.user.username);
-    let request = matches::request(view, place);
+    let owner = occurrence::owner(&view.origin.cluster, &event.user.username);
+    let request = occurrence::request(view, place);
     let lesson = |namespace: &str, name: &str, version: u64, what: What| Lesson {
         cluster: view.origin.cluster.as_ref().into(),
         at: time.as_millisecond(),

@@ -3,7 +3,8 @@
 use super::{Judge, Learning, Outcome};
 use crate::detect::detector::StateSpec;
 use crate::detect::explain;
-use crate::detect::matches::{Digest128, Novelty, Occurrence};
+use crate::detect::matches::{Digest128, Novelty};
+use crate::detect::occurrence::Occurrence;
 use crate::detect::state::spike;
 use crate::detect::state::window::Counting;
 

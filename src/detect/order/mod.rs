@@ -22,7 +22,8 @@ use crate::detect::engine::Engine;
 use crate::detect::explain;
 use crate::detect::index::DetectorIndex;
 use crate::detect::inventory::Inventory;
-use crate::detect::matches::{Digest128, Match, Occurrence, StateKey};
+use crate::detect::matches::{Digest128, Match, StateKey};
+use crate::detect::occurrence::Occurrence;
 use crate::detect::scratch::Counts;
 use crate::detect::spec::NewKey;
 use crate::detect::state::absence::Absence;
@@ -329,7 +330,7 @@ impl Judge {
                     values,
                     time,
                     learn,
-                    teach: teach.contains(&occurrence.verb),
+                    teach: teach.iter().any(|verb| verb == occurrence.verb()),
                     learn_keys: *new_key == NewKey::Learn,
                 });
                 if learn.is_none() && matches!(answer, Answer::NewValues { .. }) {
@@ -379,14 +380,14 @@ impl Judge {
     fn is_usual(&mut self, engine: &Engine, found: &Match) -> bool {
         let occurrence = &found.occurrence;
         let time = occurrence.clock();
-        let impersonated = occurrence.actor.impersonated.as_deref();
+        let impersonated = occurrence.impersonated();
         let key = Digest128::of([
             b"usual".as_slice(),
             &engine.detector(found.detector).digest.bytes(),
             occurrence.cluster.as_bytes(),
-            occurrence.actor.user.as_bytes(),
+            occurrence.user().as_bytes(),
             impersonated.unwrap_or_default().as_bytes(),
-            product(&occurrence.user_agent)
+            product(occurrence.user_agent())
                 .to_ascii_lowercase()
                 .as_bytes(),
             occurrence.came_from.as_bytes(),

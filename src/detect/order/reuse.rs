@@ -11,7 +11,8 @@ use crate::detect::detector::StateSpec;
 use crate::detect::engine::{Engine, make_match};
 use crate::detect::explain;
 use crate::detect::index::DetectorIndex;
-use crate::detect::matches::{Digest128, Match, Occurrence, StateKey};
+use crate::detect::matches::{Digest128, Match, StateKey};
+use crate::detect::occurrence::Occurrence;
 use crate::event::{AuditEvent, ObjectRef, Origin, User, View};
 
 impl Judge {
@@ -28,7 +29,7 @@ impl Judge {
             let key = Digest128::of([
                 &detector.state_hash.to_le_bytes()[..],
                 occurrence.cluster.as_bytes(),
-                occurrence.audit_id.as_bytes(),
+                occurrence.audit_id().as_bytes(),
             ]);
             let (owner, time) = (occurrence.owner, occurrence.clock());
             let request = occurrence.request;
@@ -44,7 +45,7 @@ impl Judge {
                 continue;
             }
             let found = engine.reused(index, occurrence);
-            let reason = explain::reuse(&occurrence.audit_id, before);
+            let reason = explain::reuse(occurrence.audit_id(), before);
             self.raise(detector, found, reason);
         }
     }
@@ -58,28 +59,28 @@ impl Engine {
             category: occurrence.category,
             time: occurrence.time,
         };
-        let (actor, object) = (&occurrence.actor, &occurrence.object);
+        let object = occurrence.object();
         let user = |name| User {
             username: Cow::Borrowed(name),
             ..User::default()
         };
         let event = AuditEvent {
-            audit_id: Cow::Borrowed(&occurrence.audit_id),
+            audit_id: Cow::Borrowed(occurrence.audit_id()),
             stage: occurrence.stage,
-            verb: Cow::Borrowed(&occurrence.verb),
+            verb: Cow::Borrowed(occurrence.verb()),
             user: User {
-                groups: actor.groups.iter().map(Cow::from).collect(),
-                ..user(&actor.user)
+                groups: occurrence.groups().map(Cow::from).collect(),
+                ..user(occurrence.user())
             },
-            impersonated_user: actor.impersonated.as_deref().map(user),
-            source_ips: occurrence.source_ip.address.iter().map(Cow::from).collect(),
-            user_agent: Cow::Borrowed(&occurrence.user_agent),
+            impersonated_user: occurrence.impersonated().map(user),
+            source_ips: occurrence.address().into_iter().map(Cow::from).collect(),
+            user_agent: Cow::Borrowed(occurrence.user_agent()),
             object_ref: (!object.resource.is_empty()).then(|| ObjectRef {
-                resource: Cow::Borrowed(&object.resource),
-                subresource: Cow::Borrowed(&object.subresource),
-                api_group: Cow::Borrowed(&object.group),
-                namespace: Cow::Borrowed(&object.namespace),
-                name: Cow::Borrowed(&object.name),
+                resource: Cow::Borrowed(object.resource),
+                subresource: Cow::Borrowed(object.subresource),
+                api_group: Cow::Borrowed(object.group),
+                namespace: Cow::Borrowed(object.namespace),
+                name: Cow::Borrowed(object.name),
                 ..ObjectRef::default()
             }),
             ..AuditEvent::default()

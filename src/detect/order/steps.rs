@@ -41,7 +41,7 @@ impl Judge {
                     occurrence.clock(),
                     occurrence.request,
                     detector,
-                    &occurrence.audit_id,
+                    occurrence.audit_id(),
                 );
                 let event = event.by(occurrence.someone());
                 let owner = occurrence.owner;

@@ -11,7 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::fair::{FairMap, Owner};
-use crate::detect::matches::{Digest128, Whom};
+use crate::detect::matches::Digest128;
+use crate::detect::occurrence::Whom;
 
 /// Keys kept at most over all detectors.
 const KEY_LIMIT: usize = 1 << 16;
