@@ -9,7 +9,7 @@ use super::detector::{Detector, Matcher, StateSpec};
 use super::index::{Candidates, DetectorIndex, Index};
 use super::inventory::known::Query;
 use super::inventory::lesson;
-use super::matches::{Digest128, Match, Novelty, StateKey, elements, texts};
+use super::matches::{Digest128, Match, Novelty, StateKey, elements, text};
 use super::occurrence::{Occurrence, Place};
 use super::scratch::Scratch;
 use super::sequence::Followers;
@@ -346,8 +346,7 @@ fn state_key(
                 return None;
             }
             let scope = scratch.scope(index, detector.state_hash, &view.origin.cluster);
-            let mut texts = texts(view, fields);
-            let key = digest_of(&scope.bytes(), &texts);
+            let key = Digest128::of_fields(&scope.bytes(), view, fields);
             let values: Vec<(String, Digest128)> = elements(view, value)
                 .into_iter()
                 .map(|value| {
@@ -358,11 +357,12 @@ fn state_key(
             if scratch.count(hash, key, values.iter().map(|(_, pair)| *pair)) {
                 return None;
             }
-            let who = texts.pop().unwrap_or_default();
             Some(StateKey::FirstSeen {
                 scope,
                 key,
-                who,
+                who: fields
+                    .last()
+                    .map_or(String::new(), |last| text(view, *last)),
                 values,
             })
         }
@@ -373,14 +373,14 @@ fn state_key(
             let novelty = match &detector.state {
                 StateSpec::Spike { new_to, .. } if !new_to.is_empty() => value.map(|value| {
                     let scope = scratch.scope(index, detector.state_hash, &view.origin.cluster);
-                    let to = digest_of(&scope.bytes(), &texts(view, new_to));
+                    let to = Digest128::of_fields(&scope.bytes(), view, new_to);
                     let pair = Digest128::of([&to.bytes()[..], &value.bytes()]);
                     Novelty { scope, to, pair }
                 }),
                 _ => None,
             };
             Some(StateKey::Count {
-                key: digest_of(&hash, &texts(view, fields)),
+                key: Digest128::of_fields(&hash, view, fields),
                 distinct: value.map(|value| value.0 as u64),
                 novelty,
             })
@@ -395,10 +395,6 @@ fn exception(detector: &Detector, view: &View<'_>, time: Option<Timestamp>) -> O
         .iter()
         .position(|exception| exception.holds(time, |field| view.field(field)))
         .map(|at| at as u16)
-}
-
-pub(super) fn digest_of(scope: &[u8], texts: &[String]) -> Digest128 {
-    Digest128::of(std::iter::once(scope).chain(texts.iter().map(|text| text.as_bytes())))
 }
 
 pub(super) fn make_match(
@@ -423,12 +419,12 @@ pub(super) fn make_match(
         .map(|lower| lower.severity)
         .fold(severity, Severity::min)
         .shifted(view.site.severity_shift);
-    let known = Query::of(detector, view, raise.is_some()).map(Box::new);
+    let known = Query::of(detector, view, raise.is_some()).map(Arc::new);
     Match {
         detector: index,
         severity: lowered,
         exception: exception(detector, view, occurrence.time),
-        fingerprint: digest_of(detector.id.as_bytes(), &texts(view, &detector.group_by)),
+        fingerprint: Digest128::of_fields(detector.id.as_bytes(), view, &detector.group_by),
         state,
         habit: detector
             .habit
@@ -437,10 +433,10 @@ pub(super) fn make_match(
             .map(|habit| {
                 let mut scope = detector.digest.bytes().to_vec();
                 scope.extend_from_slice(view.origin.cluster.as_bytes());
-                digest_of(&scope, &texts(view, &habit.key))
+                Digest128::of_fields(&scope, view, &habit.key)
             }),
         usual: false,
-        summary: detector.summary.render(|field| view.field(field)),
+        summary: detector.summary.render(|field| view.field(field)).into(),
         known,
         on_behalf_of: Vec::new(),
         note: None,

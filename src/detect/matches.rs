@@ -21,17 +21,20 @@ pub struct Digest128(pub u128);
 
 impl Digest128 {
     pub fn of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Digest128 {
-        let mut hasher = Sha256::new();
-        for part in parts {
-            hasher.update((part.len() as u64).to_le_bytes());
-            hasher.update(part);
+        let mut digester = Digester::default();
+        parts.into_iter().for_each(|part| digester.part(part));
+        digester.finish()
+    }
+
+    /// Of `scope` and the values of `fields` as texts.
+    pub(super) fn of_fields(scope: &[u8], view: &View<'_>, fields: &[Field]) -> Digest128 {
+        let mut digester = Digester::default();
+        digester.part(scope);
+        for field in fields {
+            let value = view.field(*field);
+            digester.part(bounded(&value.text(), MAX_TEXT).as_bytes());
         }
-        let digest = hasher.finalize();
-        Digest128(u128::from_be_bytes(
-            digest[..16]
-                .try_into()
-                .expect("a SHA-256 digest has 32 bytes"),
-        ))
+        digester.finish()
     }
 
     pub fn bytes(self) -> [u8; 16] {
@@ -53,6 +56,26 @@ impl Digest128 {
         let [low, high] = *KEYS;
         let product = u128::from(self.0 as u64 ^ low) * u128::from((self.0 >> 64) as u64 ^ high);
         product as u64 ^ (product >> 64) as u64
+    }
+}
+
+/// A [`Digest128`] in the making.
+#[derive(Default)]
+struct Digester(Sha256);
+
+impl Digester {
+    fn part(&mut self, part: &[u8]) {
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    fn finish(self) -> Digest128 {
+        let digest = self.0.finalize();
+        Digest128(u128::from_be_bytes(
+            digest[..16]
+                .try_into()
+                .expect("a SHA-256 digest has 32 bytes"),
+        ))
     }
 }
 
@@ -92,9 +115,9 @@ pub struct Match {
     /// from the same place: see [`super::order::Judge`].
     pub usual: bool,
     /// The rendered summary.
-    pub summary: String,
+    pub summary: Arc<str>,
     /// What the ordered half needs to ask the inventory, where the detector names facts of it.
-    pub known: Option<Box<Query>>,
+    pub known: Option<Arc<Query>>,
     /// For whom the platform took the last step of a sequence: who took those before.
     pub on_behalf_of: Vec<Whom>,
     /// What the detector's own text cannot say: the detectors that an unreadable body blinded.
@@ -136,12 +159,14 @@ pub struct Novelty {
     pub pair: Digest128,
 }
 
+/// The value of `field` as a text.
+pub(super) fn text(view: &View<'_>, field: Field) -> String {
+    bounded(&view.field(field).text(), MAX_TEXT).into_owned()
+}
+
 /// The values of `fields` as texts.
 pub(super) fn texts(view: &View<'_>, fields: &[Field]) -> Vec<String> {
-    fields
-        .iter()
-        .map(|field| bounded(&view.field(*field).text(), MAX_TEXT))
-        .collect()
+    fields.iter().map(|field| text(view, *field)).collect()
 }
 
 /// What a `first_seen` counts: of one list field each element, of several fields their combination.
@@ -151,9 +176,9 @@ pub(super) fn elements(view: &View<'_>, fields: &[Field]) -> Vec<String> {
             FieldValue::List(items) => items
                 .iter()
                 .take(MAX_ELEMENTS)
-                .map(|item| bounded(item, MAX_TEXT))
+                .map(|item| bounded(item, MAX_TEXT).into_owned())
                 .collect(),
-            other => vec![bounded(&other.text(), MAX_TEXT)],
+            other => vec![bounded(&other.text(), MAX_TEXT).into_owned()],
         },
         several => vec![texts(view, several).join(" ")],
     }

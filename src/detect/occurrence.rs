@@ -3,6 +3,7 @@
 //! Most matches come to nothing, and wait for that among a minute's others. So an event's texts lie in
 //! one piece of memory, and become an alert's values only where a finding needs them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -415,19 +416,16 @@ const MAX_AUDIT_ID: usize = 128;
 const MAX_GROUPS: usize = 64;
 
 /// At most `max` bytes of `text`, cut at a character and marked.
-pub fn bounded(text: &str, max: usize) -> String {
-    let mut kept = String::new();
-    push_bounded(&mut kept, text, max);
-    kept
+pub(super) fn bounded(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(max)]))
+    }
 }
 
 fn push_bounded(to: &mut String, text: &str, max: usize) {
-    if text.len() <= max {
-        to.push_str(text);
-    } else {
-        to.push_str(&text[..text.floor_char_boundary(max)]);
-        to.push('…');
-    }
+    to.push_str(&bounded(text, max));
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::detector::{Detector, StateSpec, Step};
-use super::engine::{Engine, digest_of, make_match};
+use super::engine::{Engine, make_match};
 use super::index::DetectorIndex;
 use super::matches::{Digest128, Match, StateKey, texts};
 use crate::event::{Field, Truth, View};
@@ -103,7 +103,7 @@ fn step_key(
         .any(|(field, text)| text.is_empty() && *field != Field::Cluster);
     (!lacking).then(|| StepKey {
         step: number,
-        key: digest_of(&sequence.state_hash.to_le_bytes(), &texts),
+        key: Digest128::of_fields(&sequence.state_hash.to_le_bytes(), view, &step.key),
         of,
     })
 }

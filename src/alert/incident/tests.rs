@@ -77,7 +77,7 @@ fn tied(
         habit: None,
         usual: false,
         state: StateKey::None,
-        summary: format!("{user} (203.0.113.9) did {id}"),
+        summary: format!("{user} (203.0.113.9) did {id}").into(),
         known: None,
         on_behalf_of: Vec::new(),
         note: None,
@@ -628,7 +628,7 @@ fn alerts_and_incidents_keep_within_their_quota_and_the_quietest_go() {
         let user = format!("eve-{number}");
         let traces = [(TraceKind::Identity, user.as_str())];
         let mut judgement = judgement(&engine.detectors, "pod-exec", &user, number, &traces);
-        judgement.found.summary = "x".repeat(400);
+        judgement.found.summary = "x".repeat(400).into();
         let now = judgement.found.occurrence.clock();
         let added = groups.add(&engine, &judgement, now, SignedDuration::MAX);
         assert!(added.incident.is_some());

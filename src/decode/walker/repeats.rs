@@ -19,8 +19,9 @@ use super::jump::jump;
 use super::time::Minute;
 
 /// What may stand in a place where events that come to the same differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Gap {
+    #[default]
     /// A string that is plain and not empty: an audit ID, or the object's version or uid.
     Text,
     /// An object or array.
@@ -79,8 +80,7 @@ fn within_quotes(text: &str, place: Range<usize>) -> Option<Range<usize>> {
 /// An event that agrees with a remembered one.
 #[derive(Debug, Clone, Copy)]
 pub struct Again {
-    set: usize,
-    way: usize,
+    place: usize,
     /// Of the names of the record that the remembered event was in; see `Repeats::names`.
     pub names: u64,
     pub length: usize,
@@ -98,7 +98,9 @@ struct Head {
     end: usize,
 }
 
-#[derive(Debug)]
+/// In a place of its own, of two of a processor's cache lines, which are fetched together.
+#[derive(Debug, Default)]
+#[repr(align(128))]
 struct Known {
     /// Of its head, and of the names that stand before it.
     key: u64,
@@ -111,9 +113,46 @@ struct Known {
     len: u8,
     /// Bytes behind the last one.
     rest: u16,
-    note: Box<[u64]>,
+    note: Note,
     /// Met since it was last thought of being replaced.
     met: bool,
+}
+
+const _: () = assert!(size_of::<Known>() == 128, "one place, not two");
+
+/// What an event came to; mostly a few numbers, which then stand with the rest of it.
+#[derive(Debug)]
+enum Note {
+    Few([u64; FEW], u8),
+    Many(Box<[u64]>),
+}
+
+const FEW: usize = 4;
+
+impl Default for Note {
+    fn default() -> Note {
+        Note::Few([0; FEW], 0)
+    }
+}
+
+impl Note {
+    fn new(note: &[u64]) -> Note {
+        let mut few = [0; FEW];
+        match few.get_mut(..note.len()) {
+            Some(place) => {
+                place.copy_from_slice(note);
+                Note::Few(few, note.len() as u8)
+            }
+            None => Note::Many(note.into()),
+        }
+    }
+
+    fn get(&self) -> &[u64] {
+        match self {
+            Note::Few(few, len) => &few[..usize::from(*len)],
+            Note::Many(many) => many,
+        }
+    }
 }
 
 /// Belongs to one worker thread.
@@ -121,22 +160,25 @@ struct Known {
 pub struct Repeats {
     hasher: RandomState,
     client: Finder<'static>,
+    /// None until something is remembered.
     sets: Vec<Set>,
+    /// Those of a set stand together.
+    known: Vec<Known>,
     /// Heads of events that might have been remembered: only what comes a second time is worth it.
     met_once: Vec<u32>,
     pub gaps: Gaps,
 }
 
-#[derive(Debug, Default)]
+/// Small, so that a cache holds all of them.
+#[derive(Debug, Clone, Copy, Default)]
 struct Set {
-    /// Of the keys of `known`, so that those that cannot fit are not looked at.
+    /// Of the keys, so that places that cannot fit are not looked at; zero is an empty place.
     tags: [u32; WAYS],
-    turn: u32,
-    known: Vec<Known>,
+    turn: u8,
 }
 
 fn tag(key: u64) -> u32 {
-    (key >> 32) as u32
+    (key >> 32) as u32 | 1
 }
 
 /// Sets of the table, each of [`WAYS`]: a power of two.
@@ -163,8 +205,9 @@ impl Default for Repeats {
         Repeats {
             hasher: RandomState::new(),
             client: Finder::new(CLIENT),
-            sets: (0..SETS).map(|_| Set::default()).collect(),
-            met_once: vec![0; ONCE],
+            sets: Vec::new(),
+            known: Vec::new(),
+            met_once: Vec::new(),
             gaps: Gaps::default(),
         }
     }
@@ -218,39 +261,31 @@ impl Repeats {
         let key = hasher.finish();
         let (head, hasher) = self.gaps.head.insert((head, hasher));
         let set = key as usize % SETS;
-        let Set { tags, known, .. } = &mut self.sets[set];
-        let of_set = |(way, (known, fits)): (usize, (&mut Known, &u32))| {
-            if *fits != tag(key) || known.key != key {
-                return None;
-            }
+        let tags = self.sets.get(set)?.tags;
+        let mut ways = (0..WAYS).filter(|way| tags[*way] == tag(key));
+        ways.find_map(|way| {
+            let place = set * WAYS + way;
+            let known = self.known.get_mut(place).filter(|known| known.key == key)?;
             let (length, [received, stage_time]) =
                 known.read(event, head, hasher.clone(), minute)?;
             known.met = true;
             Some(Again {
-                set,
-                way,
+                place,
                 names: known.names,
                 length,
                 received,
                 stage_time,
             })
-        };
-        known
-            .iter_mut()
-            .zip(tags.iter())
-            .enumerate()
-            .find_map(of_set)
+        })
     }
 
     pub fn note(&self, again: &Again) -> &[u64] {
-        &self.sets[again.set].known[again.way].note
+        self.known[again.place].note.get()
     }
 
     /// Forgets an event whose note no longer holds.
     pub fn forget(&mut self, again: &Again) {
-        let Set { tags, known, .. } = &mut self.sets[again.set];
-        known.swap_remove(again.way);
-        tags[again.way] = tags[known.len()];
+        self.sets[again.place / WAYS].tags[again.place % WAYS] = 0;
     }
 
     /// Remembers the event that was looked for last, whose gaps were noted when it was read, and that
@@ -260,12 +295,21 @@ impl Repeats {
             return;
         };
         let key = hasher.finish();
+        if self.met_once.is_empty() {
+            self.met_once.resize(ONCE, 0);
+            self.sets.resize(SETS, Set::default());
+            self.known.resize_with(SETS * WAYS, Known::default);
+        }
         let met = &mut self.met_once[key as usize % ONCE];
         if std::mem::replace(met, tag(key)) != tag(key) {
             return;
         }
         if let Some(known) = self.known(text, names, note) {
-            self.sets[key as usize % SETS].put(known);
+            let set = key as usize % SETS;
+            let all = &mut self.known[set * WAYS..][..WAYS];
+            let way = self.sets[set].place(all);
+            self.sets[set].tags[way] = tag(key);
+            all[way] = known;
         }
     }
 
@@ -304,14 +348,14 @@ impl Repeats {
             gaps,
             len: behind.len() as u8,
             rest: u16::try_from(rest.len()).ok()?,
-            note: note.into(),
+            note: Note::new(note),
             met: false,
         })
     }
 
     /// Forgets every event: what they came to may be another thing now.
     pub fn clear(&mut self) {
-        self.sets.iter_mut().for_each(|set| *set = Set::default());
+        self.sets.fill(Set::default());
     }
 }
 
@@ -356,20 +400,18 @@ impl Lanes {
 }
 
 impl Set {
-    /// Where there is no more room, those that were met since their last turn stay.
-    fn put(&mut self, new: Known) {
-        if self.known.len() < WAYS {
-            self.tags[self.known.len()] = tag(new.key);
-            self.known.push(new);
-            return;
+    /// The place for another one, where those of the set are `known`. Where there is no more room, those
+    /// that were met since their last turn stay.
+    fn place(&mut self, known: &mut [Known]) -> usize {
+        if let Some(empty) = self.tags.iter().position(|tag| *tag == 0) {
+            return empty;
         }
-        let mut way = self.turn as usize % WAYS;
-        while std::mem::take(&mut self.known[way].met) {
+        let mut way = usize::from(self.turn) % WAYS;
+        while std::mem::take(&mut known[way].met) {
             way = (way + 1) % WAYS;
         }
-        self.tags[way] = tag(new.key);
-        self.known[way] = new;
-        self.turn = way as u32 + 1;
+        self.turn = (way + 1) as u8;
+        way
     }
 }
 

@@ -107,7 +107,7 @@ fn whole(mut found: Match, chain: &[sequence::Event]) -> Judgement {
                 found.on_behalf_of.push(whom.clone());
             }
         }
-        found.summary = explain::on_behalf(&found.summary, &found.on_behalf_of);
+        found.summary = explain::on_behalf(&found.summary, &found.on_behalf_of).into();
     }
     Judgement {
         found,
