@@ -1,36 +1,22 @@
 //! A worker that has seen much finds in a batch what one finds that has seen nothing.
 #![cfg(feature = "emulator")]
 
+#[path = "support/clusters.rs"]
+mod clusters;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use lanner::config::Config;
 use lanner::detect::Engine;
 use lanner::detect::load::{Source, load, shipped};
 use lanner::detect::order::{Judge, Learning};
 use lanner::pipeline::work::{TimeRange, Worker};
-use lanner::simulator::{Campaigns, ClusterSpec, Scenario, Simulator};
 use lanner::source::{Batch, Chunk, Framing, Partition, Position};
 use serde_json::json;
 
 /// Ten minutes of three clusters with attacks in them.
 fn batches() -> Vec<Batch> {
-    let duration = Duration::from_secs(10 * 60);
-    let simulator = Simulator::new(Scenario {
-        seed: 11,
-        start: "2026-11-20T14:55:00Z".parse().expect("a time"),
-        duration,
-        clusters: ClusterSpec::three(1.5),
-        clock: 0,
-        campaigns: Campaigns {
-            per_family: 1,
-            intrusions: 0,
-            quiet: Duration::ZERO,
-            round: duration,
-            window: (0.1, 0.7),
-            notable: true,
-        },
-    });
+    let simulator = clusters::attacked(11, "2026-11-20T14:55:00Z", 10);
     let partition = partition();
     let records: Vec<Vec<u8>> = simulator.map(|record| record.bytes).collect();
     let parts = records.chunks(1000).zip(0..);
@@ -179,8 +165,16 @@ fn what_teaches_or_counts_once_is_read_each_time() {
     }
 }
 
-/// A detector of the first request that each user makes of each network.
-fn made(id: &str) -> Engine {
+/// The first request that each user makes of each network.
+const FIRST: &str = r#"
+[first_seen]
+key = ["cluster", "actor.user"]
+value = ["source_ip.network"]
+learn = "0s"
+"#;
+
+/// A detector of successful requests that `rest` admits or counts.
+fn made(id: &str, rest: &str) -> Engine {
     let source = Source {
         file: format!("{id}.toml"),
         text: format!(
@@ -198,11 +192,7 @@ remedy = ""
 
 [match]
 facts = ["succeeded"]
-
-[first_seen]
-key = ["cluster", "actor.user"]
-value = ["source_ip.network"]
-learn = "0s"
+{rest}
 
 [alert]
 summary = "made"
@@ -221,7 +211,7 @@ fn what_one_detector_knows_is_news_to_the_next() {
     let range = TimeRange::default();
     let mut judge = Judge::new(Learning::Archive);
     let mut worker = Worker::new(Some(judge.recall()));
-    for engine in [made("one"), made("other")] {
+    for engine in [made("one", FIRST), made("other", FIRST)] {
         let mut news = Vec::new();
         for _ in 0..2 {
             let mut found = 0;
@@ -261,5 +251,22 @@ fn another_engine_has_other_notes() {
                 judge.judge(engine, one);
             }
         }
+    }
+}
+
+#[test]
+fn what_a_condition_tells_apart_is_read_each_time() {
+    for (when, expected) in [("", 40), ("when = 'audit_id.endsWith(\"3\")'", 4)] {
+        let engine = made("made", when);
+        let records: Vec<Vec<u8>> = (0..40)
+            .map(|id| request(id, "ada@example.com", "get", "configmaps").into_bytes())
+            .collect();
+        let mut worker = Worker::new(Some(Judge::new(Learning::Archive).recall()));
+        let output = worker.process(
+            &engine,
+            &batch(&partition(), 0, &records),
+            TimeRange::default(),
+        );
+        assert_eq!(output.matches.len(), expected, "{when}");
     }
 }

@@ -2,33 +2,20 @@
 //! however many threads they are read.
 #![cfg(feature = "emulator")]
 
+#[path = "support/clusters.rs"]
+mod clusters;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
-use lanner::simulator::{Campaigns, ClusterSpec, Scenario, Simulator, archive};
+use lanner::simulator::archive;
 use serde_json::Value;
 
 /// Twenty minutes around a full hour, so that each cluster has two files.
 fn write_archive(folder: &Path) {
-    let duration = Duration::from_secs(20 * 60);
-    let mut simulator = Simulator::new(Scenario {
-        seed: 7,
-        start: "2026-11-20T14:50:00Z".parse().expect("a time"),
-        duration,
-        clusters: ClusterSpec::three(1.5),
-        clock: 0,
-        campaigns: Campaigns {
-            per_family: 1,
-            intrusions: 0,
-            quiet: Duration::ZERO,
-            round: duration,
-            window: (0.1, 0.7),
-            notable: true,
-        },
-    });
+    let mut simulator = clusters::attacked(7, "2026-11-20T14:50:00Z", 20);
     archive::write(&mut simulator, folder).expect("an archive");
 }
 

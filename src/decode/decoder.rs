@@ -1,16 +1,14 @@
 //! The walk over a chunk: from its values to the records in them.
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use memchr::{memchr, memrchr};
 use serde::de::IgnoredAny;
 
-use super::audit::Parsed;
+use super::attempt::Ends;
 use super::clusters::Clusters;
 use super::envelope::{Envelope, Log, Properties, Route};
 use super::scan::{Elements, End, Shape, close, shape, trim, value_end};
-use super::walker::{self, Again, Bodies, Buffers, Found, Memory, Spare};
+use super::walker::{self, Memory, Spare};
 use super::{
     Content, Damage, Fallback, Form, Ignored, Payload, Receiver, Record, RecordPosition, Repeat,
 };
@@ -52,11 +50,11 @@ pub struct Decoder {
     /// The unescaped payload of the record at hand.
     payload: String,
     /// The walker's room for unescaped values.
-    room: Box<[u8]>,
-    spare: Spare,
-    memory: Memory,
+    pub(super) room: Box<[u8]>,
+    pub(super) spare: Spare,
+    pub(super) memory: Memory,
     /// Whether records are tried with the walker first.
-    walks: bool,
+    pub(super) walks: bool,
 }
 
 impl Default for Decoder {
@@ -137,46 +135,19 @@ struct Context {
     left: bool,
 }
 
-struct Walk<'d, 's> {
-    decoder: &'d mut Decoder,
+pub(super) struct Walk<'d, 's> {
+    pub(super) decoder: &'d mut Decoder,
     chunk: i64,
     /// Why the walker left the record at hand.
-    fallback: Option<Fallback>,
-    sink: &'s mut dyn Receiver,
+    pub(super) fallback: Option<Fallback>,
+    pub(super) sink: &'s mut dyn Receiver,
 }
 
 /// A record's text and where it stands.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    raw: &'a [u8],
-    offset: usize,
-}
-
-/// What a record says around its event.
-struct Around<'a> {
-    resource_id: Cow<'a, str>,
-    category: Cow<'a, str>,
-    time: Option<Timestamp>,
-    /// See [`walker::Walked::names`].
-    names: u64,
-}
-
-/// What has to follow a record for it to be one by itself.
-#[derive(Clone, Copy)]
-enum Ends {
-    Line,
-    Element,
-    Text,
-}
-
-impl Ends {
-    fn here(self, rest: &[u8]) -> bool {
-        match self {
-            Ends::Line => matches!(rest, [] | [b'\n', ..] | [b'\r', b'\n', ..]),
-            Ends::Element => matches!(rest, [b',' | b']', ..]),
-            Ends::Text => rest.is_empty(),
-        }
-    }
+pub(super) struct Place<'a> {
+    pub raw: &'a [u8],
+    pub offset: usize,
 }
 
 impl Walk<'_, '_> {
@@ -207,138 +178,6 @@ impl Walk<'_, '_> {
             }
             at = end;
         }
-    }
-
-    /// Tries the record at `at` of `text`, which begins at `offset`, with the walker: where the record
-    /// ends, if it was one that the walker can read.
-    fn walk(&mut self, text: &str, at: usize, offset: usize, ends: Ends) -> Option<usize> {
-        let rest = text.as_bytes().get(at..)?;
-        if !self.decoder.walks || rest.first() != Some(&b'{') {
-            return None;
-        }
-        let mut room = std::mem::take(&mut self.decoder.room);
-        let mut spare = std::mem::take(&mut self.decoder.spare);
-        let bodies = Bodies::default();
-        let mut event = Parsed::default();
-        let buffers = Buffers {
-            room: &mut room,
-            bodies: &bodies,
-            spare: &mut spare,
-            memory: &mut self.decoder.memory,
-            event: &mut event,
-        };
-        let read = if rest.starts_with(b"{\"kind\":\"Event\"") {
-            walker::raw_event(text, at, buffers).map(|end| (None, Found::Event, end))
-        } else {
-            walker::record(text, at, buffers).map(|walked| {
-                let around = Around {
-                    resource_id: walked.resource_id,
-                    category: walked.category,
-                    time: walked.time.0,
-                    names: walked.names,
-                };
-                (Some(around), walked.log, walked.end)
-            })
-        };
-        let mut stale = None;
-        let end = match read {
-            Ok((around, found, end)) if ends.here(&text.as_bytes()[end..]) => {
-                let place = Place {
-                    raw: &text.as_bytes()[at..end],
-                    offset: offset + at,
-                };
-                match (found, around) {
-                    (Found::Again(again), Some(around)) => {
-                        if !self.again(&around, again) {
-                            stale = Some(again);
-                        }
-                        Ok(end)
-                    }
-                    (found, around) => {
-                        let names = around.as_ref().map(|around| around.names);
-                        let walked = self.walked(around, found, place, &mut event);
-                        let unread =
-                            bodies.request.get().is_none() && bodies.response.get().is_none();
-                        // Of a record that was not handed on, there is no note.
-                        if walked.is_ok()
-                            && unread
-                            && let Some(names) = names
-                            && let Some(note) = self.sink.note()
-                        {
-                            self.decoder.memory.repeats.put(text, names, note);
-                        }
-                        walked.map(|()| end)
-                    }
-                }
-            }
-            Ok(_) => Err(Fallback::Syntax),
-            Err(reason) => Err(reason),
-        };
-        spare.keep(event.event);
-        self.decoder.room = room;
-        self.decoder.spare = spare;
-        if let Some(again) = stale {
-            self.decoder.memory.repeats.forget(&again);
-            return self.walk(text, at, offset, ends);
-        }
-        end.inspect_err(|reason| self.fallback = Some(*reason)).ok()
-    }
-
-    /// Counts an event that came again; `false` where it has to be read after all.
-    fn again(&mut self, around: &Around<'_>, again: Again) -> bool {
-        let repeats = &self.decoder.memory.repeats;
-        if around.names != again.names || !self.sink.holds(repeats.note(&again)) {
-            return false;
-        }
-        let route = envelope::route(&around.category);
-        let origin = self.origin(&around.resource_id, route, around.time);
-        self.sink.again(Repeat {
-            origin,
-            form: Form::Escaped,
-            time: again.stage_time.or(again.received),
-            note: self.decoder.memory.repeats.note(&again),
-        });
-        true
-    }
-
-    /// Hands on what the walker has read.
-    fn walked(
-        &mut self,
-        around: Option<Around<'_>>,
-        found: Found<'_>,
-        place: Place<'_>,
-        parsed: &mut Parsed<'_>,
-    ) -> Result<(), Fallback> {
-        let (form, origin, route) = match around {
-            None => (Form::Raw, self.no_origin(), Route::Unsaid),
-            Some(around) => {
-                let route = envelope::route(&around.category);
-                let origin = self.origin(&around.resource_id, route, around.time);
-                (Form::Escaped, origin, route)
-            }
-        };
-        let log = match found {
-            Found::Event => {
-                if route == Route::Known(Category::KubeApiserver) {
-                    return Err(Fallback::Form);
-                }
-                let ignored = match route {
-                    Route::Other => Some(Ignored::Category),
-                    _ => audit::judge(parsed),
-                };
-                let payload = match ignored {
-                    None => Payload::Audit(&parsed.event),
-                    Some(ignored) => Payload::Nothing(ignored),
-                };
-                self.hand_on(origin, place, form, payload, None);
-                return Ok(());
-            }
-            Found::Again(_) => return Err(Fallback::Form),
-            Found::Missing => Log::Missing,
-            Found::Text(text) => Log::Escaped(text),
-        };
-        self.log(log, origin, route, place, form, None);
-        Ok(())
     }
 
     /// `text` holds one value, or (which no format asks for, but files show) several.
@@ -537,7 +376,7 @@ impl Walk<'_, '_> {
         self.log(log, origin, route, place, form, damage.or(found));
     }
 
-    fn log(
+    pub(super) fn log(
         &mut self,
         log: Log<'_>,
         origin: Origin,
@@ -558,7 +397,12 @@ impl Walk<'_, '_> {
         self.decoder.payload = scratch;
     }
 
-    fn origin(&mut self, resource_id: &str, route: Route, time: Option<Timestamp>) -> Origin {
+    pub(super) fn origin(
+        &mut self,
+        resource_id: &str,
+        route: Route,
+        time: Option<Timestamp>,
+    ) -> Origin {
         Origin {
             cluster: self.decoder.clusters.intern(resource_id),
             category: match route {
@@ -592,7 +436,7 @@ impl Walk<'_, '_> {
         self.raw_event(payload, Place { raw, offset }, Some(damage));
     }
 
-    fn no_origin(&mut self) -> Origin {
+    pub(super) fn no_origin(&mut self) -> Origin {
         Origin {
             cluster: self.decoder.clusters.intern(""),
             category: Category::Raw,
@@ -621,7 +465,7 @@ impl Walk<'_, '_> {
         self.hand_on(origin, place, form, payload, damage);
     }
 
-    fn hand_on(
+    pub(super) fn hand_on(
         &mut self,
         origin: Origin,
         place: Place<'_>,

@@ -30,6 +30,7 @@ macro_rules! labels {
 }
 
 pub mod apiserver;
+mod attempt;
 pub mod audit;
 mod clusters;
 mod decoder;

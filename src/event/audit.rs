@@ -10,6 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use memchr::memmem;
 
 /// The stage of a request at which the API server wrote the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -161,6 +162,13 @@ impl<'a> BodyText<'a> {
         }
     }
 
+    /// Whether a string of the text may hold `word`, which is of ASCII letters; `false` is certain.
+    pub fn may_hold(self, word: &str) -> bool {
+        // However often a text is escaped, a letter is written as itself or behind `\u`.
+        let holds = |part: &str| memmem::find(self.written.as_bytes(), part.as_bytes()).is_some();
+        holds(word) || holds("\\u")
+    }
+
     pub fn get(self) -> &'a str {
         match self.plain {
             None => self.written,
@@ -262,5 +270,31 @@ impl<'a> AuditEvent<'a> {
     /// The event's place on the event clock: when its stage was reached, else when the request came.
     pub fn time(&self) -> Option<Timestamp> {
         self.stage_time.or(self.request_received)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_may_hold_what_it_holds_however_it_is_written() {
+        let cell = OnceCell::new();
+        for (written, expected) in [
+            (r#"{"serviceAccountName":"a"}"#, true),
+            (r#"{"s\u0065rviceAccount":"a"}"#, true),
+            (r#"{"service\\\"Account":"a"}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(
+                BodyText::from(written).may_hold("serviceAccount"),
+                expected,
+                "{written}"
+            );
+            let escaped = written.replace('\\', "\\\\").replace('"', "\\\"");
+            let body = BodyText::escaped(&escaped, &cell);
+            assert_eq!(body.may_hold("serviceAccount"), expected, "{escaped}");
+        }
+        assert!(cell.get().is_none(), "looking reads no body");
     }
 }

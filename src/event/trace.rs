@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::actor::{self, Kind};
 use super::source_ip::Class;
 use super::view::View;
-use super::{Fact, Field, FieldValue};
+use super::{Body, Fact, Field, FieldValue};
 
 /// What a trace is of; closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -369,7 +369,12 @@ fn object_traces(view: &View<'_>, traces: &mut Writer) {
         _ => {}
     }
     // What deploys names the accounts of everyone, and what is there has its account already.
-    if verb == "create" && !view.is(Fact::ActorDeployer) {
+    // Most objects name none, which is found out faster than by a parse.
+    let mut bodies = [event.request_object, event.response_object].into_iter();
+    if verb == "create"
+        && bodies.any(|body| matches!(body, Body::Text(text) if text.may_hold("serviceAccount")))
+        && !view.is(Fact::ActorDeployer)
+    {
         let account = view.field(Field::PodServiceAccount);
         let account = account.text();
         if account != "default" && !account.is_empty() && !namespace.is_empty() {
