@@ -125,20 +125,7 @@ const FOURTH: u64 = 0x1111_1111_1111_1111;
 #[inline(always)]
 fn quotes<const ESCAPED: bool>(masks: &Masks, limit: u64) -> Quotes {
     let backslash = masks.backslash & limit;
-    let behind = backslash << 1;
-    if backslash & behind == 0 {
-        // No run is longer than one, as in most bodies.
-        return Quotes {
-            bounds: if ESCAPED {
-                masks.quote & behind
-            } else {
-                masks.quote & !behind
-            },
-            within: if ESCAPED { 0 } else { backslash },
-            wrong: if ESCAPED { masks.quote ^ behind } else { 0 },
-        };
-    }
-    let starts = backslash & !behind;
+    let starts = backslash & !(backslash << 1);
     // Added to a run, its start becomes the bit behind it. By where it starts and ends follows its
     // length modulo 4: bits of `lengths[n]` are behind runs of that length.
     let mut lengths = [0; 4];
