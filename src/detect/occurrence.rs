@@ -479,3 +479,86 @@ impl Occurrence {
         self.words.text = whole.into();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::trace::TraceKind;
+    use crate::event::{AuditEvent, ObjectRef, User};
+
+    #[test]
+    fn every_text_is_found_in_its_place() {
+        let user = |name: &'static str, groups: &[&'static str]| User {
+            username: name.into(),
+            groups: groups.iter().map(|group| (*group).into()).collect(),
+            ..User::default()
+        };
+        let long = "é".repeat(MAX_TEXT);
+        let event = AuditEvent {
+            verb: "get".into(),
+            audit_id: "id".into(),
+            user: user("system:serviceaccount:shop:web", &["one", "", "other"]),
+            impersonated_user: Some(user("eve", &[])),
+            source_ips: vec!["203.0.113.9".into()],
+            user_agent: long.as_str().into(),
+            request_uri: "/uri".into(),
+            object_ref: Some(ObjectRef {
+                api_group: "apps".into(),
+                resource: "deployments".into(),
+                subresource: "scale".into(),
+                namespace: "shop".into(),
+                name: "web".into(),
+                ..ObjectRef::default()
+            }),
+            ..AuditEvent::default()
+        };
+        let ties = [
+            (Role::Made, TraceKind::Pod, "b"),
+            (Role::Acts, TraceKind::Pod, "b"),
+            (Role::Acts, TraceKind::Identity, "z"),
+            (Role::Made, TraceKind::Pod, "b"),
+            (Role::Acts, TraceKind::Object, ""),
+        ];
+        let occurrence = Occurrence::tied(&event, "/a/b", Timestamp::UNIX_EPOCH, &ties);
+        let actor = Actor {
+            user: "system:serviceaccount:shop:web".to_owned(),
+            groups: ["one", "", "other"].map(str::to_owned).to_vec(),
+            impersonated: Some("eve".to_owned()),
+            service_account: Some("shop/web".to_owned()),
+        };
+        assert_eq!(occurrence.actor(), actor);
+        let source_ip = SourceIp {
+            address: Some("203.0.113.9".to_owned()),
+            network: Some("203.0.113.0/24".to_owned()),
+            class: "public".to_owned(),
+        };
+        assert_eq!(occurrence.source_ip(), source_ip);
+        let object = Object {
+            group: "apps",
+            resource: "deployments",
+            subresource: "scale",
+            namespace: "shop",
+            name: "web",
+        };
+        assert_eq!(occurrence.object(), object);
+        let texts = [
+            occurrence.verb(),
+            occurrence.audit_id(),
+            occurrence.cluster_name(),
+            occurrence.excerpt(),
+        ];
+        assert_eq!(texts, ["get", "id", "b", "get /uri"]);
+        let half = "é".repeat(MAX_TEXT / 2);
+        assert_eq!(occurrence.user_agent(), format!("{half}…"));
+        let ties: Vec<_> = occurrence
+            .ties()
+            .map(|tie| (tie.kind, tie.value, tie.role))
+            .collect();
+        let expected = [
+            (TraceKind::Identity, "z", Role::Acts),
+            (TraceKind::Pod, "b", Role::Acts),
+            (TraceKind::Pod, "b", Role::Made),
+        ];
+        assert_eq!(ties, expected);
+    }
+}
