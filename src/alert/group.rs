@@ -177,7 +177,7 @@ impl Groups {
         let found = &judgement.found;
         let detector = engine.detector(found.detector);
         let fingerprint = found.fingerprint;
-        let cause = self.count(fingerprint, detector, judgement, detected_at, repeat);
+        let cause = self.count(detector, judgement, detected_at, repeat);
         let group = self.open.get_mut(&fingerprint);
         let alert = group.map(|group| {
             let held = group.held();
@@ -186,11 +186,7 @@ impl Groups {
             &mut group.alert
         });
         let incident = alert.and_then(|alert| {
-            let (key, id) = self.incidents.add(&Finding {
-                found,
-                alert,
-                fingerprint,
-            })?;
+            let (key, id) = self.incidents.add(&Finding { found, alert })?;
             if alert.incident.as_deref() != Some(id) {
                 alert.incident = Some(id.to_owned());
             }
@@ -210,13 +206,13 @@ impl Groups {
 
     fn count(
         &mut self,
-        fingerprint: Digest128,
         detector: &Detector,
         judgement: &Judgement,
         detected_at: Timestamp,
         repeat: SignedDuration,
     ) -> Option<Cause> {
         let found = &judgement.found;
+        let fingerprint = found.fingerprint;
         let now = found.occurrence.clock().as_second().max(self.clock);
         if self
             .open
@@ -227,7 +223,7 @@ impl Groups {
             self.displaced.extend(displaced);
         }
         let Some(group) = self.open.get_mut(&fingerprint) else {
-            self.open(fingerprint, detector, judgement, detected_at);
+            self.open(detector, judgement, detected_at);
             return Some(Cause::Opened);
         };
         group.last = group.last.max(now);
@@ -278,13 +274,7 @@ impl Groups {
         Some(cause)
     }
 
-    fn open(
-        &mut self,
-        fingerprint: Digest128,
-        detector: &Detector,
-        judgement: &Judgement,
-        detected_at: Timestamp,
-    ) {
+    fn open(&mut self, detector: &Detector, judgement: &Judgement, detected_at: Timestamp) {
         // Before it opens, so that it is not the one to go: it is still to be told.
         while (self.open.len() >= self.limit || self.bytes > self.quota)
             && let Some(first) = self.first_to_close()
@@ -294,6 +284,7 @@ impl Groups {
             self.evicted += 1;
         }
         let alert = alert_of(detector, judgement, detected_at);
+        let fingerprint = judgement.found.fingerprint;
         let clock = judgement.found.occurrence.clock();
         let last = clock.as_second().max(self.clock);
         self.insert(

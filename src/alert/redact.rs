@@ -25,19 +25,8 @@ const NEXT: &str = r#"(?:\s+|["']\s*,\s*["']|["']\s+["']|&command=|%20|\+)"#;
 
 /// What to replace: all of a match, or its group `secret` where that holds no variable or path.
 struct Rule {
-    /// Compiled when a text first holds what it is for; few of them are ever met.
-    pattern: LazyLock<Regex, Box<dyn FnOnce() -> Regex + Send>>,
+    pattern: Regex,
     whole: bool,
-}
-
-impl Rule {
-    fn new(pattern: String, whole: bool) -> Rule {
-        let compile = move || Regex::new(&pattern).expect("the set compiled the same pattern");
-        Rule {
-            pattern: LazyLock::new(Box::new(compile)),
-            whole,
-        }
-    }
 }
 
 /// Every rule's pattern; `whole` rules know a credential by its own form. Word boundaries are those
@@ -152,9 +141,13 @@ static RULES: LazyLock<(RegexSet, Vec<Rule>)> = LazyLock::new(|| {
         .dfa_size_limit(16 << 20)
         .build()
         .expect("the patterns are constant and compiled in tests");
-    let rules = patterns.into_iter();
-    let rules = rules.map(|(pattern, whole)| Rule::new(pattern, whole));
-    let rules = rules.collect();
+    let rules = patterns
+        .iter()
+        .map(|(pattern, whole)| Rule {
+            pattern: Regex::new(pattern).expect("the set compiled the same pattern"),
+            whole: *whole,
+        })
+        .collect();
     (set, rules)
 });
 

@@ -437,11 +437,7 @@ impl Walk<'_, '_> {
     }
 
     pub(super) fn no_origin(&mut self) -> Origin {
-        Origin {
-            cluster: self.decoder.clusters.intern(""),
-            category: Category::Raw,
-            time: None,
-        }
+        self.origin("", Route::Unsaid, None)
     }
 
     fn emit(

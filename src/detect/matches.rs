@@ -165,7 +165,7 @@ pub(super) fn text(view: &View<'_>, field: Field) -> String {
 }
 
 /// The values of `fields` as texts.
-pub(super) fn texts(view: &View<'_>, fields: &[Field]) -> Vec<String> {
+fn texts(view: &View<'_>, fields: &[Field]) -> Vec<String> {
     fields.iter().map(|field| text(view, *field)).collect()
 }
 

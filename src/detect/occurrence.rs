@@ -1,7 +1,7 @@
 //! An event that matched, as alerts will show it: made by the parallel half, owning its data.
 //!
-//! Most matches come to nothing, and wait for that among a minute's others. So an event's texts lie in
-//! one piece of memory, and become an alert's values only where a finding needs them.
+//! Most matches come to nothing, and wait for that among a minute's others. So an event's texts lie
+//! together in memory, and become an alert's values only where a finding needs them.
 
 use std::borrow::Cow;
 use std::sync::Arc;

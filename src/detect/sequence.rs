@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::detector::{Detector, StateSpec, Step};
 use super::engine::{Engine, make_match};
 use super::index::DetectorIndex;
-use super::matches::{Digest128, Match, StateKey, texts};
+use super::matches::{Digest128, Match, StateKey};
 use crate::event::{Field, Truth, View};
 
 /// One step of a sequence that an event may be.
@@ -94,14 +94,9 @@ fn step_key(
     if of.is_empty() || view.test(&step.facts, &step.not) != Truth::True {
         return None;
     }
-    let texts = texts(view, &step.key);
     // What is not known joins with nothing; a raw audit log names no cluster.
-    let lacking = step
-        .key
-        .iter()
-        .zip(&texts)
-        .any(|(field, text)| text.is_empty() && *field != Field::Cluster);
-    (!lacking).then(|| StepKey {
+    let lacking = |field: &Field| *field != Field::Cluster && view.field(*field).text().is_empty();
+    (!step.key.iter().any(lacking)).then(|| StepKey {
         step: number,
         key: Digest128::of_fields(&sequence.state_hash.to_le_bytes(), view, &step.key),
         of,

@@ -29,7 +29,6 @@ type Digests<V> = HashMap<Digest128, V, BuildHasherDefault<DigestHasher>>;
 pub struct Finding<'f> {
     pub found: &'f Match,
     pub alert: &'f Alert,
-    pub fingerprint: Digest128,
 }
 
 /// All open incidents.
@@ -159,7 +158,7 @@ impl Incidents {
             .max_by_key(|key| self.open.get(key).map_or(0, |open| open.links.len()))
             .unwrap_or_else(|| {
                 Digest128::of([
-                    &finding.fingerprint.bytes()[..],
+                    &finding.found.fingerprint.bytes()[..],
                     &occurrence.request.bytes(),
                     &now.to_be_bytes(),
                 ])

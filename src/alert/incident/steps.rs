@@ -22,7 +22,7 @@ pub(super) struct StepKey {
 impl StepKey {
     pub fn of(finding: &Finding<'_>) -> StepKey {
         StepKey {
-            fingerprint: finding.fingerprint.0,
+            fingerprint: finding.found.fingerprint.0,
             actor: finding.found.occurrence.user().to_owned(),
         }
     }

@@ -93,11 +93,9 @@ fn tied(
 fn add(incidents: &mut Incidents, detectors: &[Detector], judgement: &Judgement) -> Digest128 {
     let detector = &detectors[judgement.found.detector as usize];
     let alert = alert_of(detector, judgement, Timestamp::UNIX_EPOCH);
-    let fingerprint = u128::from_str_radix(&alert.fingerprint, 16).expect("hexadecimal");
     let finding = Finding {
         found: &judgement.found,
         alert: &alert,
-        fingerprint: Digest128(fingerprint),
     };
     incidents.add(&finding).expect("no hygiene").0
 }

@@ -62,7 +62,7 @@ pub(super) fn joining(finding: &Finding<'_>) -> Vec<Tie> {
     if joining.is_empty() {
         joining.push(acts(
             TraceKind::Alert,
-            format!("{} {user}", finding.fingerprint.hex()),
+            format!("{} {user}", finding.found.fingerprint.hex()),
         ));
     }
     let nearby: Vec<Tie> = joining

@@ -21,8 +21,8 @@ use super::time::Minute;
 /// What may stand in a place where events that come to the same differ.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Gap {
-    #[default]
     /// A string that is plain and not empty: an audit ID, or the object's version or uid.
+    #[default]
     Text,
     /// An object or array.
     Body,
