@@ -3,7 +3,8 @@
 //! They come from [`super::group`] and [`super::incident`] as they close, and stand here as the JSON
 //! that is printed, but for what an alert's detector says of itself, which is kept once, and for the
 //! alert's incident, which may still be joined with others. What exceeds [`IN_MEMORY`] goes to a
-//! temporary file; each alert and each step of an incident leaves a hundred bytes in memory.
+//! temporary file, and the order in which it is to be printed to a database that goes to another, so
+//! that memory holds no more of many alerts than of few.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
 use jiff::Timestamp;
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use super::incident::{Closing, Incident};
@@ -19,48 +21,51 @@ use super::{Actor, Alert, Evidence, ObjectId, SCHEMA, Severity, SourceIp, Status
 /// Bytes of JSON held before they go to a file.
 const IN_MEMORY: usize = 2 << 20;
 
+/// A time is a [`Moment`], and a place a time and an id behind it, so that both are ordered by their
+/// bytes. Of an alert, the incident is what was known when it closed, which holds where its incident
+/// has no room for the step.
+const TABLES: &str = "
+PRAGMA journal_mode = OFF;
+CREATE TABLE alert (
+    place BLOB NOT NULL, first_seen BLOB NOT NULL, fingerprint BLOB NOT NULL, incident BLOB,
+    about INTEGER NOT NULL, at INTEGER NOT NULL,
+    identity INTEGER NOT NULL, middle INTEGER NOT NULL, evidence INTEGER NOT NULL
+) STRICT;
+CREATE TABLE incident (
+    place BLOB NOT NULL, several INTEGER NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL
+) STRICT;
+CREATE TABLE step (
+    fingerprint BLOB NOT NULL, place BLOB NOT NULL,
+    first_seen BLOB NOT NULL, last_seen BLOB NOT NULL
+) STRICT;
+BEGIN;
+";
+
+/// Made once everything is there, and of all columns, so that the table is not looked at again.
+const INDEX: &str =
+    "CREATE INDEX IF NOT EXISTS of_alert ON step (fingerprint, place, first_seen, last_seen)";
+
+const INCIDENTS: &str = "SELECT several, at, length FROM incident ORDER BY place";
+
+/// Each alert with the first of the incidents that it began within.
+const ALERTS: &str = "
+SELECT coalesce((
+    SELECT substr(step.place, 18) FROM step
+    WHERE step.fingerprint = alert.fingerprint
+        AND step.first_seen <= alert.first_seen AND alert.first_seen <= step.last_seen
+    ORDER BY step.place LIMIT 1
+), incident), about, at, identity, middle, evidence
+FROM alert ORDER BY place
+";
+
 /// What is to be printed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shelf {
     text: Text,
-    alerts: Vec<Kept>,
-    incidents: Vec<KeptIncident>,
-    /// Of which incidents alerts are steps, and when; by the alert's fingerprint once it is asked for.
-    steps: Vec<StepOf>,
+    order: Connection,
     about: Vec<About>,
     /// Places in `about`, by the detector's id.
     known: HashMap<String, u32>,
-}
-
-/// An alert's place; its order is first by `first_seen`, then by `id`.
-#[derive(Debug)]
-struct Kept {
-    first_seen: Option<Timestamp>,
-    id: u128,
-    fingerprint: u128,
-    /// As known when the alert closed, which holds where its incident has no room for the step.
-    incident: Option<u128>,
-    about: u32,
-    /// Where the identity, the middle and the evidence stand, one behind the other.
-    at: u64,
-    lengths: [u32; 3],
-}
-
-#[derive(Debug)]
-struct KeptIncident {
-    first_seen: Option<Timestamp>,
-    id: u128,
-    several: bool,
-    at: u64,
-    length: usize,
-}
-
-#[derive(Debug)]
-struct StepOf {
-    fingerprint: u128,
-    incident: (Option<Timestamp>, u128),
-    first_seen: Option<Timestamp>,
-    last_seen: Option<Timestamp>,
 }
 
 /// What the alerts of one detector have in common, as JSON.
@@ -110,6 +115,18 @@ struct Rest<'a> {
 }
 
 impl Shelf {
+    pub fn new() -> rusqlite::Result<Shelf> {
+        // Without a name, SQLite's own temporary file.
+        let order = Connection::open("")?;
+        order.execute_batch(TABLES)?;
+        Ok(Shelf {
+            text: Text::default(),
+            order,
+            about: Vec::new(),
+            known: HashMap::new(),
+        })
+    }
+
     /// Keeps a closed alert.
     pub fn put(&mut self, alert: &Alert) -> io::Result<()> {
         let about = match self.known.get(&alert.detector.id) {
@@ -121,80 +138,94 @@ impl Shelf {
                 about
             }
         };
-        let at = self.text.end();
-        let lengths = [
-            self.text.members(&Identity {
-                id: &alert.id,
-                fingerprint: &alert.fingerprint,
-                notification_id: &alert.notification_id,
-            })?,
-            self.text.members(&Middle {
-                severity: alert.severity,
-                status: alert.status,
-                summary: &alert.summary,
-                reason: &alert.reason,
-                cluster: &alert.cluster,
-                cluster_name: &alert.cluster_name,
-                first_seen: alert.first_seen,
-                last_seen: alert.last_seen,
-                detected_at: alert.detected_at,
-                count: alert.count,
-                actor: &alert.actor,
-                source_ip: &alert.source_ip,
-                user_agent: &alert.user_agent,
-                object: &alert.object,
-            })?,
-            self.text.members(&Rest {
-                evidence: &alert.evidence,
-            })?,
-        ];
-        self.alerts.push(Kept {
+        let at = self.text.end() as i64;
+        let identity = self.text.add(&Identity {
+            id: &alert.id,
+            fingerprint: &alert.fingerprint,
+            notification_id: &alert.notification_id,
+        })?;
+        let middle = self.text.add(&Middle {
+            severity: alert.severity,
+            status: alert.status,
+            summary: &alert.summary,
+            reason: &alert.reason,
+            cluster: &alert.cluster,
+            cluster_name: &alert.cluster_name,
             first_seen: alert.first_seen,
-            id: number(&alert.id),
-            fingerprint: number(&alert.fingerprint),
-            incident: alert.incident.as_deref().map(number),
+            last_seen: alert.last_seen,
+            detected_at: alert.detected_at,
+            count: alert.count,
+            actor: &alert.actor,
+            source_ip: &alert.source_ip,
+            user_agent: &alert.user_agent,
+            object: &alert.object,
+        })?;
+        let evidence = self.text.add(&Rest {
+            evidence: &alert.evidence,
+        })?;
+        let first_seen = moment(alert.first_seen);
+        let incident = alert.incident.as_deref().map(number);
+        let row = params![
+            place(first_seen, number(&alert.id)),
+            first_seen,
+            number(&alert.fingerprint).to_be_bytes(),
+            incident.map(u128::to_be_bytes),
             about,
             at,
-            lengths,
-        });
+            identity,
+            middle,
+            evidence,
+        ];
+        self.insert("INSERT INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)?;
         self.text.bound()
     }
 
     /// Keeps which alerts are steps of an incident that nothing can join any more.
-    pub fn put_steps(&mut self, closing: &mut Closing) {
+    pub fn put_steps(&mut self, closing: &mut Closing) -> io::Result<()> {
         let id = number(closing.id());
         let first = closing.steps().filter_map(|(_, first, _)| first).min();
+        let incident = (first, id);
         for (fingerprint, first_seen, last_seen) in closing.steps() {
-            self.steps.push(StepOf {
-                fingerprint,
-                incident: (first, id),
-                first_seen,
-                last_seen,
-            });
+            self.put_step(fingerprint, [first_seen, last_seen], incident)?;
         }
+        Ok(())
     }
 
     /// As [`Shelf::put_steps`]; and the incident itself, to be printed.
     pub fn put_incident(&mut self, incident: &Incident) -> io::Result<()> {
-        let id = number(&incident.id);
+        let of = (incident.first_seen, number(&incident.id));
         for step in &incident.steps {
-            self.steps.push(StepOf {
-                fingerprint: number(&step.fingerprint),
-                incident: (incident.first_seen, id),
-                first_seen: step.first_seen,
-                last_seen: step.last_seen,
-            });
+            let seen = [step.first_seen, step.last_seen];
+            self.put_step(number(&step.fingerprint), seen, of)?;
         }
-        let at = self.text.end();
-        serde_json::to_writer(&mut self.text.recent, incident)?;
-        self.incidents.push(KeptIncident {
-            first_seen: incident.first_seen,
-            id,
-            several: incident.steps.len() > 1,
-            at,
-            length: (self.text.end() - at) as usize,
-        });
+        let at = self.text.end() as i64;
+        let length = self.text.add(incident)?;
+        let (first_seen, id) = of;
+        let several = incident.steps.len() > 1;
+        let row = params![place(moment(first_seen), id), several, at, length];
+        self.insert("INSERT INTO incident VALUES (?, ?, ?, ?)", row)?;
         self.text.bound()
+    }
+
+    fn put_step(
+        &mut self,
+        fingerprint: u128,
+        seen: [Option<Timestamp>; 2],
+        (first_seen, id): (Option<Timestamp>, u128),
+    ) -> io::Result<()> {
+        let [from, to] = seen.map(moment);
+        let row = params![
+            fingerprint.to_be_bytes(),
+            place(moment(first_seen), id),
+            from,
+            to
+        ];
+        self.insert("INSERT INTO step VALUES (?, ?, ?, ?)", row)
+    }
+
+    fn insert(&self, statement: &str, row: impl rusqlite::Params) -> io::Result<()> {
+        let insert = || self.order.prepare_cached(statement)?.execute(row);
+        insert().map(drop).map_err(io::Error::other)
     }
 
     /// Gives the JSON of every incident, in the order of time, and whether it has several steps.
@@ -202,60 +233,83 @@ impl Shelf {
         &mut self,
         mut print: impl FnMut(&[u8], bool) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.incidents
-            .sort_by_key(|kept| (kept.first_seen, kept.id));
         let mut json = Vec::new();
-        for kept in &self.incidents {
-            self.text.read(kept.at, kept.length, &mut json)?;
-            print(&json, kept.several)?;
-        }
-        Ok(())
+        type Row = (bool, i64, u32);
+        each(&self.order, INCIDENTS, |(several, at, length): Row| {
+            self.text.read(at, length, &mut json)?;
+            print(&json, several)
+        })
     }
 
     /// Gives the JSON of every alert, as [`Alert`] is serialised, in the order of time, each with its
     /// incident as it turned out to be.
     pub fn alerts(&mut self, mut print: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        self.alerts
-            .sort_unstable_by_key(|kept| (kept.first_seen, kept.id));
-        self.steps.sort_unstable_by_key(|step| step.fingerprint);
+        self.order.execute_batch(INDEX).map_err(io::Error::other)?;
         let (mut parts, mut json) = (Vec::new(), Vec::new());
-        for kept in &self.alerts {
-            let [identity, middle, rest] = kept.lengths.map(|length| length as usize);
+        type Row = (Option<[u8; 16]>, u32, i64, u32, u32, u32);
+        each(&self.order, ALERTS, |row: Row| {
+            let (incident, about, at, identity, middle, evidence) = row;
             self.text
-                .read(kept.at, identity + middle + rest, &mut parts)?;
-            let (identity, others) = parts.split_at(identity);
-            let (middle, rest) = others.split_at(middle);
-            let about = &self.about[kept.about as usize];
+                .read(at, identity + middle + evidence, &mut parts)?;
+            let (identity, others) = parts.split_at(identity as usize);
+            let (middle, evidence) = others.split_at(middle as usize);
+            let about = &self.about[about as usize];
             json.clear();
             write!(json, r#"{{"schema":"{SCHEMA}","#)?;
             json.extend_from_slice(inside(identity));
-            match incident_of(&self.steps, kept).or(kept.incident) {
+            match incident.map(u128::from_be_bytes) {
                 Some(id) => write!(json, r#","incident":"{id:032x}","#)?,
                 None => json.extend_from_slice(br#","incident":null,"#),
             }
             json.extend_from_slice(br#""detector":"#);
             json.extend_from_slice(&about.detector);
-            for part in [inside(middle), inside(&about.advice), inside(rest)] {
+            for part in [inside(middle), inside(&about.advice), inside(evidence)] {
                 json.push(b',');
                 json.extend_from_slice(part);
             }
             json.push(b'}');
-            print(&json)?;
-        }
-        Ok(())
+            print(&json)
+        })
     }
 }
 
-/// The first of the incidents that the alert began within. `steps` are in the order of fingerprints.
-fn incident_of(steps: &[StepOf], kept: &Kept) -> Option<u128> {
-    let from = steps.partition_point(|step| step.fingerprint < kept.fingerprint);
-    let first = steps[from..]
-        .iter()
-        .take_while(|step| step.fingerprint == kept.fingerprint)
-        .filter(|step| step.first_seen <= kept.first_seen && kept.first_seen <= step.last_seen)
-        .map(|step| step.incident)
-        .min()?;
-    Some(first.1)
+/// Gives each row of `query` to `print`, until that fails.
+fn each<R>(
+    order: &Connection,
+    query: &str,
+    mut print: impl FnMut(R) -> io::Result<()>,
+) -> io::Result<()>
+where
+    R: for<'r> TryFrom<&'r Row<'r>, Error = rusqlite::Error>,
+{
+    let failed = io::Error::other;
+    let mut query = order.prepare(query).map_err(failed)?;
+    let mut rows = query.query([]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        print(R::try_from(row).map_err(failed)?)?;
+    }
+    Ok(())
+}
+
+/// A time, or none, which is before all others: an octet that says which, and nanoseconds.
+type Moment = [u8; 17];
+
+fn moment(time: Option<Timestamp>) -> Moment {
+    let mut moment = [0; 17];
+    if let Some(time) = time {
+        moment[0] = 1;
+        // What is below zero is so ordered before what is not.
+        let nanoseconds = time.as_nanosecond() ^ i128::MIN;
+        moment[1..].copy_from_slice(&nanoseconds.to_be_bytes());
+    }
+    moment
+}
+
+fn place(first_seen: Moment, id: u128) -> [u8; 33] {
+    let mut place = [0; 33];
+    place[..17].copy_from_slice(&first_seen);
+    place[17..].copy_from_slice(&id.to_be_bytes());
+    place
 }
 
 impl About {
@@ -298,7 +352,7 @@ impl Text {
     }
 
     /// Adds an object; its length.
-    fn members(&mut self, object: &impl Serialize) -> io::Result<u32> {
+    fn add(&mut self, object: &impl Serialize) -> io::Result<u32> {
         let before = self.recent.len();
         serde_json::to_writer(&mut self.recent, object)?;
         u32::try_from(self.recent.len() - before).map_err(io::Error::other)
@@ -319,7 +373,8 @@ impl Text {
         Ok(())
     }
 
-    fn read(&mut self, at: u64, length: usize, to: &mut Vec<u8>) -> io::Result<()> {
+    fn read(&mut self, at: i64, length: u32, to: &mut Vec<u8>) -> io::Result<()> {
+        let (at, length) = (at as u64, length as usize);
         to.clear();
         if let Some(within) = at.checked_sub(self.filed) {
             let range: Range<usize> = within as usize..within as usize + length;
@@ -413,7 +468,7 @@ mod tests {
 
     #[test]
     fn alerts_come_out_as_they_are_serialised_in_order_with_their_incident() {
-        let mut shelf = Shelf::default();
+        let mut shelf = Shelf::new().expect("a database");
         let mut alerts = [
             alert(51, 30, "pod-exec"),
             alert(50, 30, "port-forward"),
@@ -435,8 +490,22 @@ mod tests {
     }
 
     #[test]
+    fn times_are_ordered_by_their_bytes() {
+        let times = [
+            None,
+            Some(Timestamp::MIN),
+            Timestamp::from_second(-2).ok(),
+            Some(Timestamp::UNIX_EPOCH),
+            Timestamp::from_nanosecond(1).ok(),
+            Timestamp::from_second(1_800_000_000).ok(),
+            Some(Timestamp::MAX),
+        ];
+        assert!(times.is_sorted() && times.map(moment).is_sorted());
+    }
+
+    #[test]
     fn what_does_not_fit_into_memory_comes_back_from_the_file() {
-        let mut shelf = Shelf::default();
+        let mut shelf = Shelf::new().expect("a database");
         let mut alert = alert(0, 0, "pod-exec");
         alert.summary = "x".repeat(1 << 20);
         for id in 0..70 {

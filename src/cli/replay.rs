@@ -120,7 +120,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         each: arguments.each,
         incidents: arguments.incidents,
         groups,
-        shelf: Shelf::default(),
+        shelf: Shelf::new()?,
         worst: None,
         failed: None,
         progress: progress_bar(inputs.iter().map(Input::size).sum()),
@@ -237,7 +237,7 @@ impl<W: Write> Printer<'_, W> {
         while let Some(mut closing) = self.groups.incidents.close_one(time) {
             match stories {
                 true => self.shelf.put_incident(&closing.incident())?,
-                false => self.shelf.put_steps(&mut closing),
+                false => self.shelf.put_steps(&mut closing)?,
             }
         }
         self.groups.forget_delta();
