@@ -19,7 +19,7 @@ use super::incident::{Closing, Incident};
 use super::{Actor, Alert, Evidence, ObjectId, SCHEMA, Severity, SourceIp, Status};
 
 /// Bytes of JSON held before they go to a file.
-const IN_MEMORY: usize = 2 << 20;
+const IN_MEMORY: usize = 256 << 10;
 
 /// A time is a [`Moment`], and a place a time and an id behind it, so that both are ordered by their
 /// bytes. Of an alert, the incident is what was known when it closed, which holds where its incident

@@ -162,19 +162,19 @@ pub struct Repeats {
     client: Finder<'static>,
     /// None until something is remembered.
     sets: Vec<Set>,
-    /// Those of a set stand together.
-    known: Vec<Known>,
     /// Heads of events that might have been remembered: only what comes a second time is worth it.
     met_once: Vec<u32>,
     pub gaps: Gaps,
 }
 
 /// Small, so that a cache holds all of them.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Set {
     /// Of the keys, so that places that cannot fit are not looked at; zero is an empty place.
     tags: [u32; WAYS],
     turn: u8,
+    /// Made with the first of them: of traffic that hardly repeats, few sets are used.
+    known: Option<Box<[Known; WAYS]>>,
 }
 
 fn tag(key: u64) -> u32 {
@@ -206,7 +206,6 @@ impl Default for Repeats {
             hasher: RandomState::new(),
             client: Finder::new(CLIENT),
             sets: Vec::new(),
-            known: Vec::new(),
             met_once: Vec::new(),
             gaps: Gaps::default(),
         }
@@ -260,12 +259,13 @@ impl Repeats {
         hasher.write(&event.as_bytes()[head.start..head.end]);
         let key = hasher.finish();
         let (head, hasher) = self.gaps.head.insert((head, hasher));
-        let set = key as usize % SETS;
-        let tags = self.sets.get(set)?.tags;
-        let mut ways = (0..WAYS).filter(|way| tags[*way] == tag(key));
+        let number = key as usize % SETS;
+        let set = self.sets.get_mut(number)?;
+        let all = set.known.as_deref_mut()?;
+        let mut ways = (0..WAYS).filter(|way| set.tags[*way] == tag(key));
         ways.find_map(|way| {
-            let place = set * WAYS + way;
-            let known = self.known.get_mut(place).filter(|known| known.key == key)?;
+            let place = number * WAYS + way;
+            let known = Some(&mut all[way]).filter(|known| known.key == key)?;
             let (length, [received, stage_time]) =
                 known.read(event, head, hasher.clone(), minute)?;
             known.met = true;
@@ -280,7 +280,8 @@ impl Repeats {
     }
 
     pub fn note(&self, again: &Again) -> &[u64] {
-        self.known[again.place].note.get()
+        let known = self.sets[again.place / WAYS].known.as_deref();
+        known.map_or(&[], |known| known[again.place % WAYS].note.get())
     }
 
     /// Forgets an event whose note no longer holds.
@@ -297,19 +298,14 @@ impl Repeats {
         let key = hasher.finish();
         if self.met_once.is_empty() {
             self.met_once.resize(ONCE, 0);
-            self.sets.resize(SETS, Set::default());
-            self.known.resize_with(SETS * WAYS, Known::default);
+            self.sets.resize_with(SETS, Set::default);
         }
         let met = &mut self.met_once[key as usize % ONCE];
         if std::mem::replace(met, tag(key)) != tag(key) {
             return;
         }
         if let Some(known) = self.known(text, names, note) {
-            let set = key as usize % SETS;
-            let all = &mut self.known[set * WAYS..][..WAYS];
-            let way = self.sets[set].place(all);
-            self.sets[set].tags[way] = tag(key);
-            all[way] = known;
+            self.sets[key as usize % SETS].put(known);
         }
     }
 
@@ -355,7 +351,7 @@ impl Repeats {
 
     /// Forgets every event: what they came to may be another thing now.
     pub fn clear(&mut self) {
-        self.sets.fill(Set::default());
+        self.sets.iter_mut().for_each(|set| set.tags.fill(0));
     }
 }
 
@@ -400,18 +396,22 @@ impl Lanes {
 }
 
 impl Set {
-    /// The place for another one, where those of the set are `known`. Where there is no more room, those
-    /// that were met since their last turn stay.
-    fn place(&mut self, known: &mut [Known]) -> usize {
-        if let Some(empty) = self.tags.iter().position(|tag| *tag == 0) {
-            return empty;
-        }
-        let mut way = usize::from(self.turn) % WAYS;
-        while std::mem::take(&mut known[way].met) {
-            way = (way + 1) % WAYS;
-        }
-        self.turn = (way + 1) as u8;
-        way
+    /// Where there is no more room, those that were met since their last turn stay.
+    fn put(&mut self, new: Known) {
+        let known = self.known.get_or_insert_default();
+        let way = match self.tags.iter().position(|tag| *tag == 0) {
+            Some(empty) => empty,
+            None => {
+                let mut way = usize::from(self.turn) % WAYS;
+                while std::mem::take(&mut known[way].met) {
+                    way = (way + 1) % WAYS;
+                }
+                self.turn = (way + 1) as u8;
+                way
+            }
+        };
+        self.tags[way] = tag(new.key);
+        known[way] = new;
     }
 }
 

@@ -1,4 +1,5 @@
-//! A bounded map that is fair: at the bound, whoever has the most entries loses their oldest.
+//! A bounded map that is fair: at the bound, whoever has the most entries, within a thirtieth, loses
+//! their oldest.
 //!
 //! An entry belongs to the identity that made it. One identity with ten million keys so pushes out
 //! its own, and never what is remembered of others. Identities are spread over a fixed number of
@@ -27,6 +28,9 @@ const CHUNK: usize = 1 << CHUNK_BITS;
 
 /// Entries of others that make way for the majority's in one eviction.
 const TURNS: usize = 4096;
+
+/// Queues count as even that differ by less than this part.
+const EVEN: u32 = 32;
 
 /// No entry.
 const NONE: u32 = u32::MAX;
@@ -235,7 +239,9 @@ impl<V: Default> FairMap<V> {
         if self.queues.is_empty() {
             return None;
         }
-        if self.queues[self.longest].len < self.others {
+        // Of queues that are about as long, one gives way for some time: to look at all costs more.
+        let longest = self.queues[self.longest].len;
+        if longest + longest / EVEN < self.others {
             self.rank();
         }
         let queue = self.longest;
