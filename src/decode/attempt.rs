@@ -3,25 +3,12 @@
 //! Called by [`super::decoder`] where a record begins; what the walker leaves goes back there, to the
 //! full parse.
 
-use std::borrow::Cow;
-
-use jiff::Timestamp;
-
 use super::audit::{self, Parsed};
 use super::decoder::{Place, Walk};
 use super::envelope::{self, Log, Route};
-use super::walker::{self, Again, Bodies, Buffers, Found};
+use super::walker::{self, Again, Around, Bodies, Buffers, Found};
 use super::{Fallback, Form, Ignored, Payload, Repeat};
 use crate::event::Category;
-
-/// What a record says around its event.
-struct Around<'a> {
-    resource_id: Cow<'a, str>,
-    category: Cow<'a, str>,
-    time: Option<Timestamp>,
-    /// See [`walker::Walked::names`].
-    names: u64,
-}
 
 /// What has to follow a record for it to be one by itself.
 #[derive(Clone, Copy)]
@@ -73,12 +60,7 @@ fn read<'a>(text: &'a str, at: usize, buffers: Buffers<'a, '_>) -> Result<Read<'
     }
     let walked = walker::record(text, at, buffers)?;
     Ok(Read {
-        around: Some(Around {
-            resource_id: walked.resource_id,
-            category: walked.category,
-            time: walked.time.0,
-            names: walked.names,
-        }),
+        around: Some(walked.around),
         found: walked.log,
         end: walked.end,
     })

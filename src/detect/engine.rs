@@ -165,8 +165,7 @@ impl Engine {
         if left.is_empty() {
             return;
         }
-        let told = event.time().or(origin.time);
-        let mut occurrence = None;
+        let mut making = Making::new(view, event.time().or(origin.time), place);
         let mut blinded = Vec::new();
         let unreadable =
             event.request_object == Body::Unreadable || event.response_object == Body::Unreadable;
@@ -199,14 +198,7 @@ impl Engine {
             if when.as_ref().is_some_and(|when| !when.holds(view)) {
                 continue;
             }
-            let Some(state) = state_key(detector, index, view, scratch) else {
-                continue;
-            };
-            let occurrence = occurrence.get_or_insert_with(|| {
-                let writer = &mut scratch.writer;
-                Arc::new(Occurrence::new(view, told, place, writer))
-            });
-            out.push(make_match(detector, index, view, state, occurrence));
+            out.extend(making.of(detector, index, scratch));
         }
         self.unverifiable_body(&blinded, first, out);
         self.followers.add(self, view, first, out);
@@ -243,8 +235,7 @@ impl Engine {
         let event = line::event(line);
         let of_line = LineView::new(line);
         let view = View::of_line(&event, of_line, origin, sites.of(&origin.cluster));
-        let told = line::time(line, origin.time);
-        let mut occurrence = None;
+        let mut making = Making::new(&view, line::time(line, origin.time), place);
         for &index in candidates {
             let detector = self.detector(index);
             let Matcher {
@@ -253,14 +244,7 @@ impl Engine {
             if view.test(facts, not) == Truth::True
                 && when.as_ref().is_none_or(|when| when.holds(&view))
             {
-                let Some(state) = state_key(detector, index, &view, scratch) else {
-                    continue;
-                };
-                let occurrence = occurrence.get_or_insert_with(|| {
-                    let writer = &mut scratch.writer;
-                    Arc::new(Occurrence::new(&view, told, place, writer))
-                });
-                out.push(make_match(detector, index, &view, state, occurrence));
+                out.extend(making.of(detector, index, scratch));
             }
         }
     }
@@ -284,6 +268,40 @@ impl Engine {
                 blinded.join(", ")
             ));
         }
+    }
+}
+
+/// Makes the matches of one event, which share what they say of it.
+struct Making<'v, 'e> {
+    view: &'v View<'e>,
+    told: Option<Timestamp>,
+    place: Place<'v>,
+    occurrence: Option<Arc<Occurrence>>,
+}
+
+impl<'v, 'e> Making<'v, 'e> {
+    fn new(view: &'v View<'e>, told: Option<Timestamp>, place: Place<'v>) -> Making<'v, 'e> {
+        Making {
+            view,
+            told,
+            place,
+            occurrence: None,
+        }
+    }
+
+    /// A detector's match, unless its state knows the answer already.
+    fn of(
+        &mut self,
+        detector: &Detector,
+        index: DetectorIndex,
+        scratch: &mut Scratch,
+    ) -> Option<Match> {
+        let state = state_key(detector, index, self.view, scratch)?;
+        let occurrence = self.occurrence.get_or_insert_with(|| {
+            let writer = &mut scratch.writer;
+            Arc::new(Occurrence::new(self.view, self.told, self.place, writer))
+        });
+        Some(make_match(detector, index, self.view, state, occurrence))
     }
 }
 

@@ -14,7 +14,8 @@ use super::state::fair::Owner;
 use crate::alert::{Actor, ObjectId, SourceIp};
 use crate::decode::RecordPosition;
 use crate::event::clock::Clock;
-use crate::event::trace::{self, Role, TieRef, Ties};
+use crate::event::tie::{self, Role, TieRef, Ties};
+use crate::event::trace;
 use crate::event::{Category, Field, Stage, View};
 use crate::source::Partition;
 
@@ -111,7 +112,7 @@ impl Words {
 pub struct Writer {
     text: String,
     ends: Vec<u32>,
-    ties: trace::Writer,
+    ties: tie::Writer,
 }
 
 impl Writer {
@@ -435,7 +436,7 @@ impl Occurrence {
         event: &crate::event::AuditEvent<'_>,
         cluster: &str,
         time: Timestamp,
-        ties: &[(Role, trace::TraceKind, &str)],
+        ties: &[(Role, tie::TraceKind, &str)],
     ) -> Occurrence {
         let origin = crate::event::Origin {
             cluster: cluster.into(),
@@ -456,7 +457,7 @@ impl Occurrence {
             },
             clock: Clock::default(),
         };
-        let mut writer = trace::Writer::default();
+        let mut writer = tie::Writer::default();
         for (role, kind, value) in ties {
             writer.add(*role, *kind, &[value]);
         }
@@ -483,7 +484,7 @@ impl Occurrence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::trace::TraceKind;
+    use crate::event::tie::TraceKind;
     use crate::event::{AuditEvent, ObjectRef, User};
 
     #[test]

@@ -33,6 +33,7 @@ pub mod site;
 pub mod site_defaults;
 pub mod source_ip;
 pub mod target;
+pub mod tie;
 pub mod trace;
 pub mod view;
 pub mod workload;

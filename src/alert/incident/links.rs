@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::ties::reach;
-use crate::event::trace::Tie;
+use crate::event::tie::Tie;
 
 /// Stretches of traces that one incident keeps.
 const MAX_LINKS: usize = 512;
@@ -138,7 +138,7 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::trace::{Role, Trace, TraceKind};
+    use crate::event::tie::{Role, Trace, TraceKind};
 
     fn tie(value: usize) -> Tie {
         Tie {

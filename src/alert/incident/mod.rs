@@ -32,7 +32,7 @@ use super::{
 };
 #[cfg(doc)]
 use crate::detect::matches::Match;
-use crate::event::trace::Trace;
+use crate::event::tie::Trace;
 
 pub use open::Closing;
 pub use state::{Delta, Finding, Incidents};

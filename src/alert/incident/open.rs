@@ -15,7 +15,7 @@ use crate::alert::{Severity, Status};
 use crate::detect::matches::Digest128;
 use crate::detect::occurrence::Occurrence;
 use crate::detect::techniques;
-use crate::event::trace::{Role, Trace, TraceKind};
+use crate::event::tie::{Role, Trace, TraceKind};
 
 /// Steps that one incident keeps.
 const MAX_STEPS: usize = 128;

@@ -17,7 +17,7 @@ use super::open::{Closing, Open};
 use super::ties::{digest, joining, of_role, reach};
 use crate::alert::{Alert, Kind};
 use crate::detect::matches::{Digest128, DigestHasher, Match};
-use crate::event::trace::{Role, Tie, TraceKind};
+use crate::event::tie::{Role, Tie, TraceKind};
 
 /// Open incidents kept at most; beyond, the one longest without a finding closes.
 const MAX_OPEN: usize = 10_000;

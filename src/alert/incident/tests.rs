@@ -11,7 +11,7 @@ use crate::detect::matches::{Digest128, Match, StateKey};
 use crate::detect::occurrence::{Occurrence, Whom, Word};
 use crate::detect::order::{Judge, Judgement, Learning};
 use crate::detect::{Detector, Engine, load};
-use crate::event::trace::{Role, TraceKind};
+use crate::event::tie::{Role, TraceKind};
 use crate::event::{AuditEvent, Stage, User};
 
 const BEGIN: i64 = 1_790_000_000;

@@ -6,7 +6,7 @@ use super::state::Finding;
 use crate::alert::Severity;
 use crate::detect::matches::{Digest128, StateKey};
 use crate::detect::occurrence::Whom;
-use crate::event::trace::{Role, Tie, Trace, TraceKind};
+use crate::event::tie::{Role, Tie, Trace, TraceKind};
 
 /// What ties a finding to others. What nobody is woken for is tied by who did it from where only, and
 /// to what is near in time ([`reach`]): people restart one another's workloads all day, and an object that an intruder touched too must not

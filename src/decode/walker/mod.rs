@@ -36,6 +36,8 @@ mod users;
 use std::borrow::Cow;
 use std::ops::Range;
 
+use jiff::Timestamp;
+
 pub use event::Bodies;
 pub use repeats::Again;
 pub use spare::Spare;
@@ -48,7 +50,6 @@ use users::Users;
 
 use super::audit::Parsed;
 use super::envelope::{Route, route};
-use super::wire::Time;
 use crate::event::Category;
 
 labels! {
@@ -74,10 +75,15 @@ pub const ROOM: usize = 64 * 1024;
 pub struct Walked<'a> {
     /// The index behind its closing brace.
     pub end: usize,
+    pub around: Around<'a>,
+    pub log: Found<'a>,
+}
+
+/// What a record says around its event.
+pub struct Around<'a> {
     pub resource_id: Cow<'a, str>,
     pub category: Cow<'a, str>,
-    pub time: Time,
-    pub log: Found<'a>,
+    pub time: Option<Timestamp>,
     /// A hash of `resource_id` and `category`, where there is a log.
     pub names: u64,
 }
@@ -133,15 +139,14 @@ pub fn record<'a>(
     } = memory;
     let mut cursor = Cursor::new(text, at, room);
     cursor.minute = *minute;
-    let mut walked = Walked {
-        end: at,
+    let mut around = Around {
         resource_id: Cow::Borrowed(""),
         category: Cow::Borrowed(""),
-        time: Time(None),
-        log: Found::Missing,
+        time: None,
         names: 0,
     };
-    // The names that `walked.names` is of.
+    let mut found = Found::Missing;
+    // The names that `around.names` is of.
     let mut named = None;
     let mut state = State::default();
     loop {
@@ -154,10 +159,10 @@ pub fn record<'a>(
                         .map(Cow::Borrowed)
                 };
                 if let Some(range) = &read.resource_id {
-                    walked.resource_id = value(range)?;
+                    around.resource_id = value(range)?;
                 }
                 if let Some(range) = &read.category {
-                    walked.category = value(range)?;
+                    around.category = value(range)?;
                 }
                 state = read.after;
                 let next = read.next;
@@ -183,26 +188,26 @@ pub fn record<'a>(
                     stretches.put(before, cursor.slice(start, cursor.at())?, read);
                 }
                 if let Some((text, _)) = values.resource_id {
-                    walked.resource_id = Cow::Borrowed(text);
+                    around.resource_id = Cow::Borrowed(text);
                 }
                 if let Some((text, _)) = values.category {
-                    walked.category = Cow::Borrowed(text);
+                    around.category = Cow::Borrowed(text);
                 }
                 next
             }
         };
         match next {
-            Next::Time => walked.time = cursor.time::<PLAIN>()?,
+            Next::Time => around.time = cursor.time::<PLAIN>()?.0,
             Next::Log => {
-                walked.names = repeats.names(&walked.resource_id, &walked.category);
-                named = Some(places_of(&walked));
-                walked.log = log(
+                around.names = repeats.names(&around.resource_id, &around.category);
+                named = Some(places_of(&around));
+                found = log(
                     &mut cursor,
-                    &walked.category,
+                    &around.category,
                     bodies,
                     spare,
                     users,
-                    (repeats, walked.names),
+                    (repeats, around.names),
                     event,
                 )?;
             }
@@ -212,17 +217,20 @@ pub fn record<'a>(
     if !state.is_record || state.payloads > 1 {
         return Err(Fallback::Form);
     }
-    if named.is_some_and(|named| named != places_of(&walked)) {
-        walked.names = repeats.names(&walked.resource_id, &walked.category);
+    if named.is_some_and(|named| named != places_of(&around)) {
+        around.names = repeats.names(&around.resource_id, &around.category);
     }
     *minute = cursor.minute;
-    walked.end = cursor.at();
-    Ok(walked)
+    Ok(Walked {
+        end: cursor.at(),
+        around,
+        log: found,
+    })
 }
 
 /// Where the names stand: texts of one record that stand in one place are the same.
-fn places_of(walked: &Walked<'_>) -> [(*const u8, usize); 2] {
-    [&walked.resource_id, &walked.category].map(|name| (name.as_ptr(), name.len()))
+fn places_of(around: &Around<'_>) -> [(*const u8, usize); 2] {
+    [&around.resource_id, &around.category].map(|name| (name.as_ptr(), name.len()))
 }
 
 /// The last of each key in a stretch, and where it begins.
