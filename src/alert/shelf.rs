@@ -19,7 +19,7 @@ use super::incident::{Closing, Incident};
 use super::{Actor, Alert, Evidence, ObjectId, SCHEMA, Severity, SourceIp, Status};
 
 /// Bytes of JSON held before they go to a file.
-const IN_MEMORY: usize = 256 << 10;
+const IN_MEMORY: usize = 2 << 20;
 
 /// A time is a [`Moment`], and a place a time and an id behind it, so that both are ordered by their
 /// bytes. Of an alert, the incident is what was known when it closed, which holds where its incident
@@ -234,8 +234,8 @@ impl Shelf {
         mut print: impl FnMut(&[u8], bool) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut json = Vec::new();
-        type Row = (bool, i64, u32);
-        each(&self.order, INCIDENTS, |(several, at, length): Row| {
+        type Kept = (bool, i64, u32);
+        each(&self.order, INCIDENTS, |(several, at, length): Kept| {
             self.text.read(at, length, &mut json)?;
             print(&json, several)
         })
@@ -246,8 +246,8 @@ impl Shelf {
     pub fn alerts(&mut self, mut print: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         self.order.execute_batch(INDEX).map_err(io::Error::other)?;
         let (mut parts, mut json) = (Vec::new(), Vec::new());
-        type Row = (Option<[u8; 16]>, u32, i64, u32, u32, u32);
-        each(&self.order, ALERTS, |row: Row| {
+        type Kept = (Option<[u8; 16]>, u32, i64, u32, u32, u32);
+        each(&self.order, ALERTS, |row: Kept| {
             let (incident, about, at, identity, middle, evidence) = row;
             self.text
                 .read(at, identity + middle + evidence, &mut parts)?;
