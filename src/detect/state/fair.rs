@@ -403,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn those_who_make_as_much_keep_as_much() {
+        let (owners, each) = (64, 1_000);
+        let mut map = FairMap::new(owners * each);
+        for key in 0..(3 * owners * each) as u64 {
+            map.insert(Digest128(u128::from(key)), key % owners as u64, key);
+        }
+        let mut kept = vec![0; owners];
+        for (_, owner, _) in map.iter() {
+            kept[owner as usize] += 1;
+        }
+        let even = |kept: &usize| kept.abs_diff(each) <= each / EVEN as usize;
+        assert!(kept.iter().all(even), "{kept:?}");
+    }
+
+    #[test]
     fn what_is_stale_goes_uncounted() {
         let mut map = FairMap::new(1_000);
         for key in 0..500_u64 {
