@@ -223,6 +223,42 @@ fn standard_input_is_a_file_like_any_other() {
 }
 
 #[test]
+fn without_room_for_what_waits_it_says_where_there_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let exec = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/envelopes/exec.json"
+    ));
+    let exec = exec.expect("a file");
+    // Each is somebody else's, and so an alert of its own.
+    let all: String = (0..1_500)
+        .map(|number| {
+            let line = exec.trim_end().replace("mona@", &format!("mona{number}@"));
+            line.replace("8000-000000000001", &format!("8000-{number:012}")) + "\n"
+        })
+        .collect();
+    let path = folder.path().join("execs.json");
+    fs::write(&path, all).expect("a file");
+    let run = |temporary: &str| {
+        Command::new(env!("CARGO_BIN_EXE_lanner"))
+            .args(["replay", "--format", "ndjson"])
+            .arg(&path)
+            .env("TMPDIR", temporary)
+            .output()
+            .expect("the program starts")
+    };
+    let there = run(folder.path().to_str().expect("UTF-8"));
+    assert!(there.status.success() && there.stdout.len() > 2 << 20);
+    let nowhere = run("/nonexistent");
+    assert_eq!(nowhere.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(
+        said.contains("/nonexistent") && said.contains("TMPDIR"),
+        "{said}"
+    );
+}
+
+#[test]
 fn fail_on_a_severity_has_its_own_exit_code() {
     let folder = tempfile::tempdir().expect("a folder");
     write_archive(folder.path());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
@@ -208,7 +209,7 @@ impl<W: Write> Observer for Printer<'_, W> {
         } else if judgement.outcome == Outcome::Alert {
             let time = judgement.found.occurrence.clock();
             if let Err(error) = self.shelve(time) {
-                self.failed.get_or_insert(error.into());
+                self.failed.get_or_insert(error);
             }
             self.groups
                 .add(self.engine, &judgement, time, SignedDuration::MAX);
@@ -226,7 +227,17 @@ impl<W: Write> Observer for Printer<'_, W> {
 
 impl<W: Write> Printer<'_, W> {
     /// Puts aside what has closed before `time`.
-    fn shelve(&mut self, time: Timestamp) -> io::Result<()> {
+    fn shelve(&mut self, time: Timestamp) -> anyhow::Result<()> {
+        self.put_aside(time).with_context(|| {
+            let folder = std::env::temp_dir();
+            let folder = folder.display();
+            format!(
+                "alerts wait in temporary files to be printed in their order, for which {folder} has no room: say in TMPDIR where there is some"
+            )
+        })
+    }
+
+    fn put_aside(&mut self, time: Timestamp) -> io::Result<()> {
         while let Some(alert) = self.groups.close_one(time) {
             if !self.incidents {
                 self.shelf.put(&alert)?;
