@@ -54,6 +54,12 @@ fn each(folder: &Path, threads: &str) -> Vec<u8> {
     replay(&["--each", "--threads", threads], path, Stdio::null()).stdout
 }
 
+/// A record of a command in a pod.
+fn exec() -> String {
+    let path = "tests/fixtures/envelopes/exec.json";
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a file")
+}
+
 /// The lines without what names the file.
 fn without_source(lines: &[u8]) -> Vec<Value> {
     String::from_utf8_lossy(lines)
@@ -225,11 +231,7 @@ fn standard_input_is_a_file_like_any_other() {
 #[test]
 fn without_room_for_what_waits_it_says_where_there_is_none() {
     let folder = tempfile::tempdir().expect("a folder");
-    let exec = fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/fixtures/envelopes/exec.json"
-    ));
-    let exec = exec.expect("a file");
+    let exec = exec();
     // Each is somebody else's, and so an alert of its own.
     let all: String = (0..1_500)
         .map(|number| {
@@ -367,13 +369,7 @@ fn records_from_the_future_change_nothing_else() {
 #[test]
 fn nothing_that_is_printed_acts_on_a_terminal() {
     let folder = tempfile::tempdir().expect("a folder");
-    let exec = fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/fixtures/envelopes/exec.json"
-    ));
-    let hostile = exec
-        .expect("a file")
-        .replace("mona@", "mo\u{202e}\u{9b}2Jna@");
+    let hostile = exec().replace("mona@", "mo\u{202e}\u{9b}2Jna@");
     assert!(hostile.contains('\u{202e}'));
     let path = folder.path().join("exec.json");
     fs::write(&path, hostile).expect("a file");

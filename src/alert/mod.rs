@@ -7,6 +7,7 @@ pub mod escape;
 pub mod group;
 pub mod incident;
 pub mod own;
+pub mod parts;
 pub mod redact;
 pub mod render;
 pub mod shelf;

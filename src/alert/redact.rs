@@ -40,55 +40,49 @@ struct Pattern {
 /// Every rule's pattern; `whole` rules know a credential by its own form. Word boundaries are those
 /// of ASCII: with Unicode's, one `→` in a text sends all rules to an engine a hundred times slower.
 fn patterns() -> Vec<Pattern> {
-    // With their signs.
+    // What stands before its sign, the sign, and what stands behind.
     let whole = [
         // PEM, also with escaped line breaks, also cut off.
         (
+            "(?s)",
             "-----BEGIN ",
-            r"(?s)-----BEGIN [A-Z0-9 ]*KEY[A-Z ]*-----.*?(?:-----END [A-Z0-9 ]*-----|\z)",
+            r"[A-Z0-9 ]*KEY[A-Z ]*-----.*?(?:-----END [A-Z0-9 ]*-----|\z)",
         ),
-        ("AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[0-9A-Z]{20,}"),
+        ("", "AGE-SECRET-KEY-1", "[0-9A-Z]{20,}"),
         // JSON web tokens, signed or encrypted.
-        (r"\beyJ", r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}"),
+        ("", r"\beyJ", r"[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}"),
         // AWS key ids; GitHub, GitLab, Slack, Stripe, Google, npm, PyPI, Vault, Docker, SendGrid.
-        (
-            r"\b(?:AKIA|ASIA|ABIA|ACCA)",
-            r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",
-        ),
-        (r"\bgh[pousr]_", r"\bgh[pousr]_[A-Za-z0-9]{30,}"),
-        (r"\bgithub_pat_", r"\bgithub_pat_[A-Za-z0-9_]{30,}"),
-        (r"\bglpat-", r"\bglpat-[A-Za-z0-9_-]{20,}"),
-        (r"\bxox[abeoprs]-", r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
-        (
-            r"hooks\.slack\.com/",
-            r"hooks\.slack\.com/[a-z]+/[A-Za-z0-9/_-]{20,}",
-        ),
-        (
-            r"\b[sr]k_(?:live|test)_",
-            r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}",
-        ),
-        (r"\bsk-", r"\bsk-[A-Za-z0-9_-]{24,}"),
-        (r"\bAIza", r"\bAIza[0-9A-Za-z_-]{35}"),
-        (r"\bya29\.", r"\bya29\.[0-9A-Za-z_-]{20,}"),
-        (r"\bnpm_", r"\bnpm_[A-Za-z0-9]{36}"),
-        (r"\bpypi-AgEI", r"\bpypi-AgEI[A-Za-z0-9_-]{40,}"),
-        (r"\bhv[sbr]\.", r"\bhv[sbr]\.[A-Za-z0-9_-]{20,}"),
-        (r"\bdckr_pat_", r"\bdckr_pat_[A-Za-z0-9_-]{20,}"),
-        (r"\bSG\.", r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
-        (r"\bwhsec_", r"\bwhsec_[A-Za-z0-9+/=]{24,}"),
+        ("", r"\b(?:AKIA|ASIA|ABIA|ACCA)", r"[A-Z0-9]{16}\b"),
+        ("", r"\bgh[pousr]_", "[A-Za-z0-9]{30,}"),
+        ("", r"\bgithub_pat_", "[A-Za-z0-9_]{30,}"),
+        ("", r"\bglpat-", "[A-Za-z0-9_-]{20,}"),
+        ("", r"\bxox[abeoprs]-", "[A-Za-z0-9-]{10,}"),
+        ("", r"hooks\.slack\.com/", "[a-z]+/[A-Za-z0-9/_-]{20,}"),
+        ("", r"\b[sr]k_(?:live|test)_", "[A-Za-z0-9]{16,}"),
+        ("", r"\bsk-", "[A-Za-z0-9_-]{24,}"),
+        ("", r"\bAIza", "[0-9A-Za-z_-]{35}"),
+        ("", r"\bya29\.", "[0-9A-Za-z_-]{20,}"),
+        ("", r"\bnpm_", "[A-Za-z0-9]{36}"),
+        ("", r"\bpypi-AgEI", "[A-Za-z0-9_-]{40,}"),
+        ("", r"\bhv[sbr]\.", "[A-Za-z0-9_-]{20,}"),
+        ("", r"\bdckr_pat_", "[A-Za-z0-9_-]{20,}"),
+        ("", r"\bSG\.", r"[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
+        ("", r"\bwhsec_", "[A-Za-z0-9+/=]{24,}"),
         // Azure: an application's secret, a DevOps token, a storage account's key.
-        ("[78]Q~", r"\b[A-Za-z0-9_~.]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}"),
-        ("AZDO", r"\b[A-Za-z0-9]{52,80}AZDO[A-Za-z0-9]{4}\b"),
-        ("==", r"[A-Za-z0-9+/]{86}=="),
+        (r"\b[A-Za-z0-9_~.]{3}", "[78]Q~", "[A-Za-z0-9_~.-]{31,34}"),
+        (r"\b[A-Za-z0-9]{52,80}", "AZDO", r"[A-Za-z0-9]{4}\b"),
+        ("[A-Za-z0-9+/]{86}", "==", ""),
         // One of these whose end was cut off with the record.
         (
-            r"AKIA|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|hooks\.slack\.com/|[sr]k_(?:live|test)_|AIza|ya29\.|npm_|pypi-|\bhv[sbr]\.|dckr_pat_|whsec_|eyJ|[78]Q~|\$(?:1|2[aby]|5|6|7|y)\$|(?i:bearer)(?:\s|%20|\+)|\b(?i:sig)=",
-            r#"(?:AKIA|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|hooks\.slack\.com/|[sr]k_(?:live|test)_|AIza|ya29\.|npm_|pypi-|\bhv[sbr]\.|dckr_pat_|whsec_|eyJ|[A-Za-z0-9_~.]{3}[78]Q~|\$(?:1|2[aby]|5|6|7|y)\$|(?i:bearer)(?:\s+|%20|\+)|\b(?i:sig)=)[^\s"']{1,200}\z"#,
+            "",
+            r"(?:AKIA|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|hooks\.slack\.com/|[sr]k_(?:live|test)_|AIza|ya29\.|npm_|pypi-|\bhv[sbr]\.|dckr_pat_|whsec_|eyJ|[A-Za-z0-9_~.]{3}[78]Q~|\$(?:1|2[aby]|5|6|7|y)\$|(?i:bearer)(?:\s+|%20|\+)|\b(?i:sig)=)",
+            r#"[^\s"']{1,200}\z"#,
         ),
         // Password hashes as in /etc/shadow.
         (
+            "",
             r"\$(?:1|2[aby]|5|6|7|y|argon2id?)\$",
-            r"\$(?:1|2[aby]|5|6|7|y|argon2id?)\$[A-Za-z0-9./$=,+-]{20,}",
+            "[A-Za-z0-9./$=,+-]{20,}",
         ),
     ];
     let named = [
@@ -141,9 +135,9 @@ fn patterns() -> Vec<Pattern> {
         ),
     ];
     let ascii = |pattern: &str| pattern.replace(r"\b", r"(?-u:\b)");
-    let whole = whole.iter().map(|(sign, pattern)| Pattern {
+    let whole = whole.iter().map(|(before, sign, behind)| Pattern {
         sign: ascii(sign),
-        pattern: ascii(pattern),
+        pattern: ascii(&format!("{before}{sign}{behind}")),
         whole: true,
     });
     let named = named.iter().map(|pattern| Pattern {

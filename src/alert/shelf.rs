@@ -7,6 +7,7 @@
 //! that memory holds no more of many alerts than of few.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -16,7 +17,8 @@ use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use super::incident::{Closing, Incident};
-use super::{Actor, Alert, Evidence, ObjectId, SCHEMA, Severity, SourceIp, Status};
+use super::parts::{Advice, Identity, Middle, Rest};
+use super::{Alert, SCHEMA};
 
 /// Bytes of JSON held before they go to a file.
 const IN_MEMORY: usize = 2 << 20;
@@ -75,45 +77,6 @@ struct About {
     advice: Vec<u8>,
 }
 
-#[derive(Serialize)]
-struct Identity<'a> {
-    id: &'a str,
-    fingerprint: &'a str,
-    notification_id: &'a str,
-}
-
-#[derive(Serialize)]
-struct Middle<'a> {
-    severity: Severity,
-    status: Status,
-    summary: &'a str,
-    reason: &'a str,
-    cluster: &'a str,
-    cluster_name: &'a str,
-    first_seen: Option<Timestamp>,
-    last_seen: Option<Timestamp>,
-    detected_at: Option<Timestamp>,
-    count: u64,
-    actor: &'a Actor,
-    source_ip: &'a SourceIp,
-    user_agent: &'a str,
-    object: &'a ObjectId,
-}
-
-#[derive(Serialize)]
-struct Advice<'a> {
-    attack: &'a [String],
-    guide: &'a str,
-    triage: &'a str,
-    remedy: &'a str,
-    references: &'a [String],
-}
-
-#[derive(Serialize)]
-struct Rest<'a> {
-    evidence: &'a [Evidence],
-}
-
 impl Shelf {
     pub fn new() -> rusqlite::Result<Shelf> {
         // Without a name, SQLite's own temporary file.
@@ -139,30 +102,9 @@ impl Shelf {
             }
         };
         let at = self.text.end() as i64;
-        let identity = self.text.add(&Identity {
-            id: &alert.id,
-            fingerprint: &alert.fingerprint,
-            notification_id: &alert.notification_id,
-        })?;
-        let middle = self.text.add(&Middle {
-            severity: alert.severity,
-            status: alert.status,
-            summary: &alert.summary,
-            reason: &alert.reason,
-            cluster: &alert.cluster,
-            cluster_name: &alert.cluster_name,
-            first_seen: alert.first_seen,
-            last_seen: alert.last_seen,
-            detected_at: alert.detected_at,
-            count: alert.count,
-            actor: &alert.actor,
-            source_ip: &alert.source_ip,
-            user_agent: &alert.user_agent,
-            object: &alert.object,
-        })?;
-        let evidence = self.text.add(&Rest {
-            evidence: &alert.evidence,
-        })?;
+        let identity = self.text.add(&Identity::of(alert))?;
+        let middle = self.text.add(&Middle::of(alert))?;
+        let evidence = self.text.add(&Rest::of(alert))?;
         let first_seen = moment(alert.first_seen);
         let incident = alert.incident.as_deref().map(number);
         let row = params![
@@ -225,7 +167,7 @@ impl Shelf {
 
     fn insert(&self, statement: &str, row: impl rusqlite::Params) -> io::Result<()> {
         let insert = || self.order.prepare_cached(statement)?.execute(row);
-        insert().map(drop).map_err(io::Error::other)
+        insert().map(drop).map_err(no_place)
     }
 
     /// Gives the JSON of every incident, in the order of time, and whether it has several steps.
@@ -244,7 +186,7 @@ impl Shelf {
     /// Gives the JSON of every alert, as [`Alert`] is serialised, in the order of time, each with its
     /// incident as it turned out to be.
     pub fn alerts(&mut self, mut print: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        self.order.execute_batch(INDEX).map_err(io::Error::other)?;
+        self.order.execute_batch(INDEX).map_err(no_place)?;
         let (mut parts, mut json) = (Vec::new(), Vec::new());
         type Kept = (Option<[u8; 16]>, u32, i64, u32, u32, u32);
         each(&self.order, ALERTS, |row: Kept| {
@@ -282,13 +224,21 @@ fn each<R>(
 where
     R: for<'r> TryFrom<&'r Row<'r>, Error = rusqlite::Error>,
 {
-    let failed = io::Error::other;
-    let mut query = order.prepare(query).map_err(failed)?;
-    let mut rows = query.query([]).map_err(failed)?;
-    while let Some(row) = rows.next().map_err(failed)? {
-        print(R::try_from(row).map_err(failed)?)?;
+    let mut query = order.prepare(query).map_err(no_place)?;
+    let mut rows = query.query([]).map_err(no_place)?;
+    while let Some(row) = rows.next().map_err(no_place)? {
+        print(R::try_from(row).map_err(no_place)?)?;
     }
     Ok(())
+}
+
+/// What went wrong with the temporary files, and where they lie.
+fn no_place(error: impl fmt::Display) -> io::Error {
+    let folder = std::env::temp_dir();
+    let folder = folder.display();
+    io::Error::other(format!(
+        "alerts wait in temporary files in {folder} to be printed in their order: {error}; TMPDIR says where there is more room"
+    ))
 }
 
 /// A time, or none, which is before all others: an octet that says which, and nanoseconds.
@@ -316,13 +266,7 @@ impl About {
     fn of(alert: &Alert) -> serde_json::Result<About> {
         Ok(About {
             detector: serde_json::to_vec(&*alert.detector)?,
-            advice: serde_json::to_vec(&Advice {
-                attack: &alert.attack,
-                guide: &alert.guide,
-                triage: &alert.triage,
-                remedy: &alert.remedy,
-                references: &alert.references,
-            })?,
+            advice: serde_json::to_vec(&Advice::of(alert))?,
         })
     }
 }
@@ -362,6 +306,10 @@ impl Text {
         if self.recent.len() < IN_MEMORY {
             return Ok(());
         }
+        self.file_away().map_err(no_place)
+    }
+
+    fn file_away(&mut self) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(tempfile::tempfile()?),
@@ -394,7 +342,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::alert::incident::Step;
-    use crate::alert::{DetectorRef, Kind};
+    use crate::alert::{Actor, DetectorRef, Kind, ObjectId, Severity, SourceIp, Status};
 
     fn alert(id: u128, seconds: i64, detector: &str) -> Alert {
         let time = Timestamp::from_second(seconds).expect("a time");

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +15,7 @@ use super::output::{Format, JsonWriter, colour};
 use super::setup::{self, Setup};
 use crate::alert::escape::printable;
 use crate::alert::group::{Groups, alert_of};
+use crate::alert::parts::{Advice, Identity, Middle, Rest};
 use crate::alert::shelf::Shelf;
 use crate::alert::{Severity, render};
 use crate::config::{Period, Profile};
@@ -156,32 +156,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 struct Each<'a> {
     outcome: Outcome,
     schema: &'a str,
-    id: &'a str,
-    fingerprint: &'a str,
-    notification_id: &'a str,
+    #[serde(flatten)]
+    identity: Identity<'a>,
     incident: Option<&'a str>,
     detector: &'a crate::alert::DetectorRef,
     covers: &'a [String],
-    severity: Severity,
-    status: crate::alert::Status,
-    summary: &'a str,
-    reason: &'a str,
-    cluster: &'a str,
-    cluster_name: &'a str,
-    first_seen: Option<Timestamp>,
-    last_seen: Option<Timestamp>,
-    detected_at: Option<Timestamp>,
-    count: u64,
-    actor: &'a crate::alert::Actor,
-    source_ip: &'a crate::alert::SourceIp,
-    user_agent: &'a str,
-    object: &'a crate::alert::ObjectId,
-    attack: &'a [String],
-    guide: &'a str,
-    triage: &'a str,
-    remedy: &'a str,
-    references: &'a [String],
-    evidence: &'a [crate::alert::Evidence],
+    #[serde(flatten)]
+    middle: Middle<'a>,
+    #[serde(flatten)]
+    advice: Advice<'a>,
+    #[serde(flatten)]
+    rest: Rest<'a>,
 }
 
 struct Printer<'e, W: Write> {
@@ -209,7 +194,7 @@ impl<W: Write> Observer for Printer<'_, W> {
         } else if judgement.outcome == Outcome::Alert {
             let time = judgement.found.occurrence.clock();
             if let Err(error) = self.shelve(time) {
-                self.failed.get_or_insert(error);
+                self.failed.get_or_insert(error.into());
             }
             self.groups
                 .add(self.engine, &judgement, time, SignedDuration::MAX);
@@ -227,17 +212,7 @@ impl<W: Write> Observer for Printer<'_, W> {
 
 impl<W: Write> Printer<'_, W> {
     /// Puts aside what has closed before `time`.
-    fn shelve(&mut self, time: Timestamp) -> anyhow::Result<()> {
-        self.put_aside(time).with_context(|| {
-            let folder = std::env::temp_dir();
-            let folder = folder.display();
-            format!(
-                "alerts wait in temporary files to be printed in their order, for which {folder} has no room: say in TMPDIR where there is some"
-            )
-        })
-    }
-
-    fn put_aside(&mut self, time: Timestamp) -> io::Result<()> {
+    fn shelve(&mut self, time: Timestamp) -> io::Result<()> {
         while let Some(alert) = self.groups.close_one(time) {
             if !self.incidents {
                 self.shelf.put(&alert)?;
@@ -272,32 +247,13 @@ impl<W: Write> Printer<'_, W> {
         let each = Each {
             outcome: judgement.outcome,
             schema: &alert.schema,
-            id: &alert.id,
-            fingerprint: &alert.fingerprint,
-            notification_id: &alert.notification_id,
+            identity: Identity::of(&alert),
             incident: alert.incident.as_deref(),
             detector: &alert.detector,
             covers: &detector.covers,
-            severity: alert.severity,
-            status: alert.status,
-            summary: &alert.summary,
-            reason: &alert.reason,
-            cluster: &alert.cluster,
-            cluster_name: &alert.cluster_name,
-            first_seen: alert.first_seen,
-            last_seen: alert.last_seen,
-            detected_at: alert.detected_at,
-            count: alert.count,
-            actor: &alert.actor,
-            source_ip: &alert.source_ip,
-            user_agent: &alert.user_agent,
-            object: &alert.object,
-            attack: &alert.attack,
-            guide: &alert.guide,
-            triage: &alert.triage,
-            remedy: &alert.remedy,
-            references: &alert.references,
-            evidence: &alert.evidence,
+            middle: Middle::of(&alert),
+            advice: Advice::of(&alert),
+            rest: Rest::of(&alert),
         };
         Ok(self.out.write(&each)?)
     }
